@@ -1,0 +1,162 @@
+"""How close a network comes to its operator: predictions to rows, rows to tables, and a command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from . import metrics
+from .bank import seeded
+from .images import to_tensor
+from .operators.operator import Operator
+
+
+def evaluate(
+    network: Callable,
+    operator: Operator,
+    images: Mapping[str, np.ndarray],
+    *,
+    values: Sequence | None = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    check_range: bool = True,
+    progress: bool = False,
+) -> list[dict]:
+    """Compare a network with its operator on every image at every value.
+
+    Parameters
+    ----------
+    network : callable
+        ``network(image, value)`` on tensors (1, 3, H, W).
+    operator : Operator
+    images : mapping
+        Name to ndarray (H, W, 3), uint8 or float in [0, 1].
+    values : sequence, optional
+        Default: the operator's test values.
+    device, seed
+        Where to compute; which noise the restoration operators draw.
+    check_range : bool
+        Refuse values outside the operator's range.
+    progress : bool
+
+    Returns
+    -------
+    list of dict
+        One row per image and value: ``operator``, ``image``, ``value``, ``psnr_db``, ``ssim`` (prediction against
+        target), ``input_psnr_db``, ``input_ssim`` (unprocessed input against target). Both images are rounded to
+        8 bits first. PSNR on RGB for filters, on luminance for restoration.
+
+    Raises
+    ------
+    ValueError
+        No image, or a value out of range.
+    """
+    if not images:
+        raise ValueError("no image to evaluate on: give at least one")
+    if values is None:
+        values = operator.parameters[0].test_values if operator.parameters else (None,)
+    on = "rgb" if operator.kind == "filter" else "luminance"
+    rows = []
+    bar = tqdm(total=len(images) * len(values), desc=operator.name, unit="image", disable=not progress)
+    for number, (name, array) in enumerate(images.items()):
+        clean = to_tensor(array).to(device)
+        for value in values:
+            inputs, target = operator.make_pair(clean, value, seeded(seed, number), check_range=check_range)
+            with torch.no_grad():
+                keywords = {} if check_range else {"check_range": False}
+                prediction = network(inputs, value, **keywords)
+            rows.append(
+                {
+                    "operator": operator.name,
+                    "image": name,
+                    "value": "" if value is None else value,
+                    "psnr_db": metrics.psnr(prediction[0], target[0], on=on),
+                    "ssim": metrics.ssim(prediction[0], target[0]),
+                    "input_psnr_db": metrics.psnr(inputs[0], target[0], on=on),
+                    "input_ssim": metrics.ssim(inputs[0], target[0]),
+                }
+            )
+            bar.update()
+    bar.close()
+    return rows
+
+
+def summarise(rows: Sequence[dict], *, by: str = "value") -> list[dict]:
+    """Average rows over images: one row per `by`, then one over all, called "average".
+
+    >>> rows = [{"value": 1, "psnr_db": 30.0, "ssim": 0.8, "input_psnr_db": 20.0, "input_ssim": 0.5},
+    ...         {"value": 2, "psnr_db": 40.0, "ssim": 1.0, "input_psnr_db": 30.0, "input_ssim": 0.7}]
+    >>> [(row["value"], row["psnr_db"]) for row in summarise(rows)]
+    [(1, 30.0), (2, 40.0), ('average', 35.0)]
+    """
+    columns = [key for key in ("psnr_db", "ssim", "input_psnr_db", "input_ssim") if key in rows[0]]
+    groups = list(dict.fromkeys(row[by] for row in rows))
+
+    def mean(chosen, label):
+        return {by: label, "images": len(chosen)} | {c: float(np.mean([row[c] for row in chosen])) for c in columns}
+
+    table = [mean([row for row in rows if row[by] == group], group) for group in groups]
+    return [*table, mean(rows, "average")]
+
+
+def format_table(rows: Sequence[dict]) -> str:
+    """Rows as aligned text: dB with two decimals, SSIM with four."""
+
+    def text(key, value):
+        if isinstance(value, float):
+            return f"{value:.2f}" if key.endswith("_db") else f"{value:.4f}" if "ssim" in key else f"{value:g}"
+        return str(value)
+
+    cells = [list(rows[0]), *([text(key, row[key]) for key in rows[0]] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m dpo_lib.evaluation``: evaluate a network on a folder and write the rows."""
+    from .data import file_list, image_files, load_folder
+    from .operators import OPERATORS
+    from .pretrained import load_network, load_pretrained
+    from .records import provenance, write_rows
+
+    parser = argparse.ArgumentParser(prog="python -m dpo_lib.evaluation", description=main.__doc__)
+    parser.add_argument("--model", required=True, help="name of a pretrained network, or a .safetensors file")
+    parser.add_argument("--images", required=True, help="folder of test images")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th file in string order")
+    parser.add_argument("--out", required=True, help="CSV file to write; a JSON with all settings goes beside it")
+    parser.add_argument("--values", type=float, nargs="+", help="parameter values (default: the paper's)")
+    parser.add_argument("--set-name", help="name of the image set, for the record (default: the folder's name)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+
+    load = load_network if given.model.endswith(".safetensors") else load_pretrained
+    network = load(given.model, device=given.device)
+    operator = OPERATORS[network.operator]
+    files = image_files(given.images)[:: given.every]
+    images = {Path(file).stem: load_folder([file])[0] for file in files}
+    rows = evaluate(
+        network, operator, images, values=given.values, device=given.device, seed=given.seed, progress=True
+    )
+    facts = provenance(
+        command=f"python -m dpo_lib.evaluation --model {Path(given.model).name} --every {given.every} --seed {given.seed}",
+        model=network.card,
+        test_set=given.set_name or Path(given.images).name,
+        every=given.every,
+        device=given.device,
+        seed=given.seed,
+        files=file_list(files),
+    )
+    write_rows(given.out, rows, facts=facts)
+    print(format_table(summarise(rows)))
+    print(f"wrote {given.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

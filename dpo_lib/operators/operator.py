@@ -1,0 +1,201 @@
+"""The contract of every operator: a function on images, its parameters, and pairs to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from ..images import as_batch, to_numpy
+from ..parameters import Parameter, as_gamma
+
+__all__ = ["Operator", "Parameter", "broadcast"]
+
+KINDS = ("filter", "restoration")
+
+
+def broadcast(value, image: torch.Tensor) -> torch.Tensor:
+    """A number or one value per image as a tensor (B, 1, 1, 1) of the image's dtype and device."""
+    value = torch.as_tensor(value, dtype=image.dtype, device=image.device)
+    return value.reshape(-1, 1, 1, 1).expand(image.shape[0], 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A parameterized image operator f(gamma, image).
+
+    Call it as ``operator(image, value)``. For a filter that is what the network learns to imitate; for a
+    restoration operator it is the degradation that the network learns to undo.
+
+    Parameters
+    ----------
+    name, title : str
+        Key in ``OPERATORS`` and name for people.
+    function : callable
+        ``function(image, *values, **settings)`` with ``image`` a tensor (B, 3, H, W) and each value a tensor
+        (B,), on any device; restoration functions take ``generator=`` as well. Gives a tensor of the same shape.
+    kind : {"filter", "restoration"}
+    parameters : tuple of Parameter
+        The parameters that are given by value, in the order of the call.
+    optional_parameters : tuple of Parameter
+        Settings that can become parameters, see `with_parameters`.
+    settings : dict
+        Keyword settings handed to the function in every call.
+    minimum_size : int
+        Smallest image side in pixels.
+    """
+
+    name: str
+    title: str
+    function: Callable
+    kind: str = "filter"
+    parameters: tuple[Parameter, ...] = ()
+    optional_parameters: tuple[Parameter, ...] = ()
+    settings: dict = field(default_factory=dict)
+    minimum_size: int = 4
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        object.__setattr__(self, "parameters", tuple(self.parameters))
+
+    def __call__(self, image, value=None, *, check_range: bool = True, **settings):
+        """Apply the operator.
+
+        Parameters
+        ----------
+        image : tensor (B, 3, H, W) floating in [0, 1], or ndarray (H, W, 3) floating in [0, 1] or uint8
+        value : number, sequence or tensor, optional
+            A number, one value per image, or one row of values per image; None for the defaults.
+        check_range : bool
+            Refuse values outside the parameters' ranges (True), or let the function decide.
+        **settings
+            Keywords of the function.
+
+        Returns
+        -------
+        Same kind as `image`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Bad image or value; the message says what was expected.
+        """
+        batch, restore = as_batch(image, minimum_size=self.minimum_size)
+        gamma = as_gamma(
+            value, parameters=self.parameters, batch=batch.shape[0], owner=self.name, check_range=check_range
+        )
+        columns = gamma.to(batch).unbind(1)
+        with torch.no_grad():
+            return restore(self.function(batch, *columns, **{**self.settings, **settings}))
+
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> torch.Tensor:
+        """Draw parameter values as in training: tensor (n, m) on the CPU."""
+        if not isinstance(generator, torch.Generator):
+            generator = torch.Generator().manual_seed(0 if generator is None else int(generator))
+        columns = [p.sample(n, generator) for p in self.parameters]
+        return torch.stack(columns, dim=1) if columns else torch.zeros(n, 0, dtype=torch.float64)
+
+    def make_pair(self, image, value=None, generator: torch.Generator | int | None = None, **settings):
+        """What a network is shown and what it should answer.
+
+        Returns
+        -------
+        (input, target)
+            A filter: (image, filtered image). A restoration operator: (degraded image, clean image); the noise
+            is drawn with `generator` (a CPU generator or a seed).
+        """
+        if self.kind == "filter":
+            return image, self(image, value, **settings)
+        if not isinstance(generator, torch.Generator):
+            generator = torch.Generator().manual_seed(0 if generator is None else int(generator))
+        return self(image, value, generator=generator, **settings), image
+
+    def with_parameters(self, *names: str) -> Operator:
+        """The same operator with these of its settings given by value (RTV: lambda, sigma, ... of Table 4).
+
+        Raises
+        ------
+        ValueError
+            A name that is neither a parameter nor an optional one.
+        """
+        known = {p.name: p for p in (*self.parameters, *self.optional_parameters)}
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            raise ValueError(f"{self.name} offers the parameters {', '.join(known) or 'none'}, got {list(names)}")
+        if [p.name for p in self.parameters] != list(names[: len(self.parameters)]):
+            raise ValueError(
+                f"{self.name} needs {', '.join(p.name for p in self.parameters)} first, got {list(names)}"
+            )
+        chosen = tuple(known[name] for name in names)
+        function = self.function
+        extra = [p.name for p in chosen[len(self.parameters) :]]
+        count = len(self.parameters)
+
+        def with_extra(image, *values, **settings):
+            named = dict(zip(extra, values[count:], strict=True))
+            return function(image, *values[:count], **{**settings, **named})
+
+        rest = tuple(p for p in self.optional_parameters if p.name not in extra)
+        return replace(self, function=with_extra, parameters=chosen, optional_parameters=rest)
+
+    @staticmethod
+    def from_function(
+        function: Callable[..., np.ndarray],
+        *,
+        name: str,
+        parameters: Sequence[Parameter] = (),
+        title: str | None = None,
+        kind: str = "filter",
+        minimum_size: int = 4,
+    ) -> Operator:
+        """Make an operator of your own function on NumPy images, ready for training.
+
+        Parameters
+        ----------
+        function : callable
+            ``function(image, *values)`` with image an ndarray (H, W, 3) in [0, 1] and each value a float; gives an
+            ndarray of the same shape.
+        name : str
+        parameters : sequence of Parameter
+        title, kind, minimum_size
+            See `Operator`.
+
+        Raises
+        ------
+        ValueError
+            When the function's result has another shape or is not finite (at the call).
+
+        Examples
+        --------
+        >>> from skimage.restoration import denoise_tv_chambolle
+        >>> tv = Operator.from_function(
+        ...     lambda image, weight: denoise_tv_chambolle(image, weight=weight, channel_axis=-1),
+        ...     name="tv", parameters=[Parameter("weight", 0.02, 0.5, sampling="log")])
+        >>> tv(np.random.default_rng(0).random((16, 20, 3)), 0.1).shape
+        (16, 20, 3)
+        """
+
+        def batched(image: torch.Tensor, *values: torch.Tensor, **settings) -> torch.Tensor:
+            results = []
+            for index, one in enumerate(image):
+                array = to_numpy(one)
+                result = np.asarray(function(array, *(float(v[index]) for v in values), **settings))
+                if result.shape != array.shape or not np.isfinite(result).all():
+                    raise ValueError(
+                        f"the function behind {name} must give a finite array of shape {array.shape}, "
+                        f"got shape {result.shape}"
+                    )
+                results.append(torch.from_numpy(np.ascontiguousarray(result.transpose(2, 0, 1))))
+            return torch.stack(results).to(image)
+
+        return Operator(
+            name=name,
+            title=title or name,
+            function=batched,
+            kind=kind,
+            parameters=tuple(parameters),
+            minimum_size=minimum_size,
+        )

@@ -1,0 +1,124 @@
+"""What an operator's parameter is: name, range, how it is drawn, and the values the paper tests at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+SAMPLINGS = ("log", "uniform", "integer")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of an operator, in its own (physical) unit.
+
+    Parameters
+    ----------
+    name : str
+        What the operator's paper calls it: ``lambda``, ``sigma_s``, ``radius`` ...
+    low, high : float
+        The range that networks are trained on; both ends belong to it.
+    sampling : {"log", "uniform", "integer"}
+        Training values are drawn log-uniformly, uniformly, or uniformly among the whole numbers.
+    default : float
+        The value a slider starts at.
+    test_values : tuple of float
+        Where the paper reports numbers.
+    unit : str
+        "" for a pure number, else for instance "px".
+    """
+
+    name: str
+    low: float
+    high: float
+    sampling: str = "uniform"
+    default: float | None = None
+    test_values: tuple[float, ...] = ()
+    unit: str = ""
+
+    def __post_init__(self):
+        if self.sampling not in SAMPLINGS:
+            raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {self.sampling!r}")
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"{self.name} needs finite low < high, got {self.low} and {self.high}")
+        if self.sampling == "log" and self.low <= 0:
+            raise ValueError(f"{self.name} is sampled in log scale and needs low > 0, got {self.low}")
+        if self.default is None:
+            middle = math.sqrt(self.low * self.high) if self.sampling == "log" else (self.low + self.high) / 2
+            object.__setattr__(self, "default", float(round(middle)) if self.sampling == "integer" else middle)
+        object.__setattr__(self, "test_values", tuple(self.test_values) or (self.low, self.default, self.high))
+
+    def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
+        """Draw `n` values with the CPU `generator`: tensor (n,), float64."""
+        u = torch.rand(n, generator=generator, dtype=torch.float64)
+        if self.sampling == "log":
+            return self.low * (self.high / self.low) ** u
+        if self.sampling == "integer":
+            return torch.floor(self.low + u * (self.high - self.low + 1)).clamp(self.low, self.high)
+        return self.low + u * (self.high - self.low)
+
+    def check(self, values: torch.Tensor, owner: str) -> None:
+        """Refuse values outside the range (or NaN), naming parameter, range and operator."""
+        slack = 1e-6 * (self.high - self.low)  # float32 neighbours of an end are that end
+        inside = (values >= self.low - slack) & (values <= self.high + slack)
+        if not bool(inside.all()):
+            wrong = float(values[~inside].flatten()[0])
+            raise ValueError(f"{self.name} must lie in [{self.low:g}, {self.high:g}] for {owner}, got {wrong:g}")
+
+
+def as_gamma(
+    value, *, parameters: Sequence[Parameter], batch: int, owner: str, check_range: bool = True
+) -> torch.Tensor:
+    """Bring a caller's parameter value(s) to a matrix with one row per image.
+
+    Parameters
+    ----------
+    value : None, number, sequence or tensor
+        None: the defaults. A number: the first parameter, the others at their defaults. For one parameter, a
+        sequence holds one value per image; for m parameters it holds the m values for all images. A matrix has
+        one row per image.
+    parameters : sequence of Parameter
+        m of them.
+    batch : int
+        Number of images B.
+    owner : str
+        Name for error messages.
+    check_range : bool
+        Refuse values outside the parameters' ranges.
+
+    Returns
+    -------
+    tensor (B, m), float64, on the CPU
+    """
+    m = len(parameters)
+    defaults = torch.tensor([p.default for p in parameters], dtype=torch.float64)
+    if value is None:
+        gamma = defaults.expand(batch, m).clone()
+    elif m == 0:
+        raise ValueError(f"{owner} has no parameter, got the value {value!r}: call it with the image alone")
+    else:
+        given = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
+        names = ", ".join(p.name for p in parameters)
+        if given.dim() == 0:
+            gamma = defaults.expand(batch, m).clone()
+            gamma[:, 0] = given
+        elif given.dim() == 1 and m == 1 and len(given) in (1, batch):
+            gamma = given[:, None].expand(batch, 1).clone()
+        elif given.dim() == 1 and m > 1 and len(given) == m:
+            gamma = given.expand(batch, m).clone()
+        elif given.dim() == 2 and given.shape[1] == m and given.shape[0] in (1, batch):
+            gamma = given.expand(batch, m).clone()
+        else:
+            raise ValueError(
+                f"{owner} takes {names}: a number, or one row of {m} per image for {batch} image(s), "
+                f"got shape {tuple(given.shape)}"
+            )
+    if not bool(torch.isfinite(gamma).all()):
+        raise ValueError(f"parameters of {owner} must be finite, got {value!r}")
+    if check_range:
+        for column, parameter in zip(gamma.unbind(1), parameters, strict=True):
+            parameter.check(column, owner)
+    return gamma

@@ -1,0 +1,119 @@
+"""Trained networks on disk: one safetensors file each, with everything needed to build the network again."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+from .files import write_atomically
+from .models.decoupled import DecoupledNetwork
+from .parameters import Parameter
+
+FORMAT = "dpo_lib 1"
+
+
+def save_network(
+    path: str | os.PathLike, network: DecoupledNetwork, *, card: dict | None = None, half: bool = False
+) -> Path:
+    """Write a network's weights, its form and its model card to one safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path
+    network : DecoupledNetwork
+    card : dict
+        How it was trained: anything that JSON can hold; comes back as ``network.card``.
+    half : bool
+        Store 16-bit numbers.
+    """
+    from safetensors.torch import save_file
+
+    form = {
+        "format": FORMAT,
+        "operator": network.operator,
+        "parameters": [asdict(parameter) for parameter in network.parameter_ranges],
+        "network": network.config,
+    }
+    tensors = {
+        name: tensor.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    metadata = {"form": json.dumps(form), "card": json.dumps(card or {})}
+    with write_atomically(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+    return Path(path)
+
+
+def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> DecoupledNetwork:
+    """Read a network that `save_network` wrote, ready for use (float32, evaluation mode).
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        The file is damaged, or not one of ours; says what is wrong with it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weight file at {path}: train one with python -m dpo_lib.training")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error}): fetch or train it again") from error
+    form = json.loads(metadata.get("form", "{}"))
+    if form.get("format") != FORMAT:
+        raise ValueError(f"{path} holds no network of this library (format {form.get('format')!r}, not {FORMAT!r})")
+    parameters = [Parameter(**{**p, "test_values": tuple(p["test_values"])}) for p in form["parameters"]]
+    network = DecoupledNetwork(parameters, operator=form["operator"], **form["network"])
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != found:
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise ValueError(
+            f"{path} does not fit the network it describes: {len(wrong)} tensor(s) missing, unknown or of another "
+            f"shape, first {wrong[0]!r}: fetch or train it again"
+        )
+    network.load_state_dict(tensors)
+    network.card = json.loads(metadata.get("card", "{}"))
+    return network.eval().requires_grad_(False).to(device)
+
+
+def pretrained_names() -> list[str]:
+    """Names that `load_pretrained` knows."""
+    folder = resources.files("dpo_lib") / "weights"
+    return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".safetensors"))
+
+
+def load_pretrained(name: str = "l0", *, device: str | torch.device = "cpu") -> DecoupledNetwork:
+    """A network that comes with the library.
+
+    Parameters
+    ----------
+    name : str
+        One of `pretrained_names`.
+    device : str or torch.device
+
+    Raises
+    ------
+    ValueError
+        Unknown name, or a damaged file.
+
+    Examples
+    --------
+    >>> load_pretrained("l0").operator
+    'l0'
+    """
+    known = pretrained_names()
+    if name not in known:
+        raise ValueError(f"there is no pretrained network {name!r}: choose from {', '.join(known)}")
+    return load_network(str(resources.files("dpo_lib") / "weights" / f"{name}.safetensors"), device=device)

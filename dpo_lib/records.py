@@ -1,0 +1,92 @@
+"""Results on disk: rows as CSV, and beside them a JSON that says what made them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from .files import write_atomically
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this library and the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("dpo_lib", *PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def commit() -> str:
+    """The checkout's commit ("-dirty" when files differ from it), or "unknown" outside a checkout."""
+    folder = Path(__file__).resolve().parent
+    try:
+        name = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=folder, capture_output=True, text=True
+        )
+    except OSError:
+        return "unknown"
+    return name.stdout.strip() if name.returncode == 0 and name.stdout.strip() else "unknown"
+
+
+def provenance(**facts) -> dict:
+    """What made a result: the given facts, date, versions, commit."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {**facts, "date": now, "commit": commit(), "versions": versions(), "platform": sys.platform}
+
+
+def write_json(path: str | os.PathLike, content) -> Path:
+    """Write JSON, whole or not at all."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def write_rows(path: str | os.PathLike, rows: Sequence[dict], *, facts: dict | None = None) -> Path:
+    """Write rows (dicts with the same keys) as CSV; `facts` go to a JSON of the same name beside it.
+
+    Floats are rounded to four decimals.
+    """
+    if not rows:
+        raise ValueError(f"no rows to write to {path}: nothing was measured")
+    path = Path(path)
+    with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: f"{v:.4f}" if isinstance(v, float) and key.endswith(("_db", "ssim")) else v
+                             for key, v in row.items()})
+    if facts is not None:
+        write_json(path.with_suffix(".json"), facts)
+    return path
+
+
+def read_rows(path: str | os.PathLike) -> list[dict]:
+    """Read a CSV that `write_rows` wrote; numbers come back as floats."""
+
+    def parsed(text: str):
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{key: parsed(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def project_folder() -> Path:
+    """The checkout that this library is run from (it holds figures/ and results/), or else the current folder."""
+    root = Path(__file__).resolve().parent.parent
+    return root if (root / "notebooks").is_dir() else Path.cwd()

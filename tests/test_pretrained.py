@@ -1,0 +1,93 @@
+"""Weight files: a round trip, and one clear error for each way they can be wrong."""
+
+import pytest
+import torch
+
+from dpo_lib import DecoupledNetwork, Parameter, load_network, load_pretrained, pretrained_names, save_network
+from dpo_lib.operators import OPERATORS
+
+LAMBDA = Parameter("lambda", 0.002, 0.2, sampling="log", default=0.02)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    net = DecoupledNetwork([LAMBDA], operator="l0", width=4, dilations=(1, 2))
+    torch.nn.init.normal_(net.weight_learning_network.heads["conv10"].bias)
+    return net.eval()
+
+
+def test_round_trip(tmp_path, network):
+    path = save_network(tmp_path / "deep" / "net.safetensors", network, card={"seed": 3})
+    again, image = load_network(path), torch.rand(1, 3, 20, 24)
+    assert again.card == {"seed": 3} and again.operator == "l0" and not again.training
+    assert again.parameter_ranges == network.parameter_ranges
+    assert torch.equal(again(image, 0.05), network(image, 0.05))
+    assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
+
+
+def test_half_precision_is_half_the_size(tmp_path, network):
+    full, half = (save_network(tmp_path / f"{h}.safetensors", network, half=h) for h in (False, True))
+    assert half.stat().st_size < 0.7 * full.stat().st_size
+    image = torch.rand(1, 3, 20, 24)
+    assert torch.allclose(load_network(half)(image, 0.05), network(image, 0.05), atol=0.02)
+
+
+def test_missing_truncated_and_wrong_files(tmp_path, network):
+    from safetensors.torch import save_file
+
+    with pytest.raises(FileNotFoundError, match="no weight file"):
+        load_network(tmp_path / "none.safetensors")
+    path = save_network(tmp_path / "net.safetensors", network)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="damaged"):
+        load_network(path)
+    path.write_text("not tensors at all")
+    with pytest.raises(ValueError, match="damaged"):
+        load_network(path)
+    save_file({"a": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match="holds no network of this library"):
+        load_network(path)
+    from safetensors import safe_open
+
+    save_network(path, network)
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors.pop("base_network.scale")
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(ValueError, match="does not fit.*base_network.scale"):
+        load_network(path)
+
+
+def test_a_failed_save_keeps_the_old_file(tmp_path, network, monkeypatch):
+    path = save_network(tmp_path / "net.safetensors", network)
+    kept = path.read_bytes()
+
+    def failing(tensors, filename, metadata):
+        filename.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("safetensors.torch.save_file", failing)
+    with pytest.raises(OSError, match="disk full"):
+        save_network(path, network)
+    assert path.read_bytes() == kept and len(list(tmp_path.iterdir())) == 1
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match="no pretrained network 'l7': choose from"):
+        load_pretrained("l7")
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_shipped_networks_beat_doing_nothing(name):
+    """On a photograph that no shipped network was trained on."""
+    from dpo_lib import evaluate, summarise
+    from dpo_lib.data import embedded_images
+
+    network = load_pretrained(name)
+    assert {"scale", "samples", "seed", "config"} <= network.card.keys() | network.card["config"].keys()
+    photo = {"coffee": embedded_images("coffee")["coffee"][40:360, 60:500]}
+    rows = evaluate(network, OPERATORS[network.operator], photo)
+    assert all(row["psnr_db"] > row["input_psnr_db"] for row in rows), rows
+    average = summarise(rows)[-1]
+    assert average["psnr_db"] > average["input_psnr_db"] + 2
