@@ -1,0 +1,85 @@
+# The bundle's commands; `make help` lists them. Needs git, make, Python 3.10 or newer, and pip.
+
+PYTHON      ?= python3
+TORCH_INDEX ?=
+DEVICE      ?= cuda
+
+CPU_URL := https://download.pytorch.org/whl/cpu
+ifeq ($(CPU_INDEX),1)
+TORCH_INDEX := $(CPU_URL)
+endif
+
+VENV  := .venv
+PY    := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+LOCK_PYTHON := 3.10
+LOCK_TORCH  := 2.13.0
+
+# with another index than last time, PyTorch is installed anew even though its version number fits
+CHOSEN := $(shell cat $(VENV)/.torch-index 2>/dev/null)
+ifneq ($(TORCH_INDEX),)
+ifneq ($(TORCH_INDEX),$(CHOSEN))
+$(STAMP): FORCE
+endif
+else
+TORCH_INDEX := $(CHOSEN)
+endif
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab reproduce test paper lint lock clean FORCE
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  Settings, given as NAME=VALUE after the command:"
+	@echo "    CPU_INDEX=1        PyTorch's CPU build (on Linux, PyPI's own build brings 3 GB of CUDA libraries)"
+	@echo "    TORCH_INDEX=URL    another build, such as https://download.pytorch.org/whl/cu130"
+	@echo "    PYTHON=python3.12  the Python that .venv is made with"
+	@echo "    DEVICE=cuda        where make paper trains"
+
+setup: $(STAMP) ## make .venv if missing, and install what pyproject.toml asks for, as pinned in constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PY) -m pip --version >/dev/null 2>&1 || { \
+	  command -v $(PYTHON) >/dev/null || { \
+	    echo "error: there is no $(PYTHON): install Python 3.10 or newer, or name yours with PYTHON=..."; exit 1; }; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "error: expected Python 3.10 or newer, got $$($(PYTHON) --version 2>&1): name another with PYTHON=python3.12"; \
+	    exit 1; }; \
+	  echo "making $(VENV) with $$($(PYTHON) --version 2>&1)"; \
+	  $(PYTHON) -m venv $(VENV) || { \
+	    echo "error: $(VENV) could not be made: on Debian and Ubuntu install python3-venv"; exit 1; }; }
+	@if [ "$(TORCH_INDEX)" != "$(CHOSEN)" ]; then $(PY) -m pip uninstall --quiet --yes torch; fi
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check $(INDEX) -c constraints.txt -e '.[notebooks,test]'
+	@echo "$(TORCH_INDEX)" > $(VENV)/.torch-index
+	@touch $(STAMP)
+
+lab: setup ## open the notebooks in JupyterLab
+	$(PY) -m jupyterlab notebooks
+
+reproduce: setup ## execute every notebook with the shipped networks: figures/, results/, headline numbers
+	@$(PY) -m dpo_lib.reproduce
+
+test: setup ## unit tests, doctests, papermill runs and strict notebook comparison
+	$(PY) -m pytest
+	$(PY) -m pytest --nbval notebooks
+
+paper: setup ## retrain everything at the paper's scale on a GPU, resuming what was begun
+	@$(PY) -m dpo_lib.reproduce --scale paper --train --device $(DEVICE)
+
+lint: setup ## check style
+	$(PY) -m ruff check .
+
+lock: setup ## resolve pyproject.toml into constraints.txt anew (one lock for CPU and CUDA machines)
+	@$(PY) -m pip install --quiet -c constraints.txt uv
+	@echo "torch==$(LOCK_TORCH)" > $(VENV)/pins.in
+	$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version $(LOCK_PYTHON) \
+	  -c $(VENV)/pins.in --no-annotate --no-header --quiet -o constraints.txt
+
+clean: ## remove caches, build outputs and executed copies (not .venv, weights or results)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache results/notebooks test-artifacts
+	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -print0 | xargs -0 rm -rf
+
+FORCE:
