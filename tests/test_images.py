@@ -1,0 +1,154 @@
+"""Loading, saving, checking, and the way from one form of an image to the other and back."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dpo_lib.images import (
+    as_batch,
+    check_image,
+    load_image,
+    luminance,
+    round_to_8_bit,
+    save_image,
+    to_numpy,
+    to_tensor,
+    to_uint8,
+)
+
+
+@pytest.fixture
+def photo():
+    return np.random.default_rng(0).integers(0, 256, (11, 17, 3), np.uint8)
+
+
+def test_save_and_load_round_trip(tmp_path, photo):
+    path = save_image(tmp_path / "new" / "folder" / "photo.png", photo)
+    loaded = load_image(path)
+    assert loaded.dtype == np.float32 and loaded.shape == photo.shape
+    np.testing.assert_array_equal(to_uint8(loaded), photo)
+    again = load_image(save_image(tmp_path / "again.png", to_tensor(photo)))
+    np.testing.assert_array_equal(again, loaded)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.png", "new"]  # no temporary file stays
+
+
+def test_loading_turns_gray_and_alpha_to_rgb(tmp_path, photo):
+    Image.fromarray(photo[:, :, 0]).save(tmp_path / "gray.png")
+    Image.fromarray(np.dstack([photo, photo[:, :, :1]])).save(tmp_path / "alpha.png")
+    assert (to_uint8(load_image(tmp_path / "gray.png")) == photo[:, :, :1]).all()
+    np.testing.assert_array_equal(to_uint8(load_image(tmp_path / "alpha.png")), photo)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, photo, monkeypatch):
+    path = save_image(tmp_path / "photo.png", photo)
+    before = path.read_bytes()
+
+    def fill_the_disk(self, file, *arguments, **keywords):
+        with open(file, "wb") as half:
+            half.write(b"half a picture")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Image.Image, "save", fill_the_disk)
+        with pytest.raises(OSError, match="No space left"):
+            save_image(path, 255 - photo)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["photo.png"]
+    with pytest.raises(ValueError, match="unknown file extension"):
+        save_image(tmp_path / "photo.what", photo)
+    with pytest.raises(ValueError, match="expected one image, got a batch of 2"):
+        save_image(path, torch.zeros(2, 3, 4, 5))
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_tensor_and_numpy_are_each_others_inverse(photo):
+    tensor = to_tensor(photo)
+    assert tensor.shape == (1, 3, 11, 17) and tensor.dtype == torch.float32
+    assert tensor[0, 2, 4, 5].item() == pytest.approx(photo[4, 5, 2] / 255)
+    np.testing.assert_array_equal(to_uint8(to_numpy(tensor)), photo)
+    np.testing.assert_array_equal(to_numpy(tensor[0]), to_numpy(tensor))
+    assert to_numpy(photo) is photo
+    assert to_tensor(np.stack([photo, photo])).shape == (2, 3, 11, 17)
+    assert to_tensor(photo / 255).dtype == torch.float64
+
+
+def test_to_uint8_clips_and_rounds():
+    assert to_uint8(np.array([-1.0, 0.0, 0.49 / 255, 0.51 / 255, 1.0, 2.0])).tolist() == [0, 0, 0, 1, 255, 255]
+    rounded = round_to_8_bit(torch.tensor([-1.0, 0.49 / 255, 0.51 / 255, 2.0]))
+    torch.testing.assert_close(rounded, torch.tensor([0.0, 0.0, 1 / 255, 1.0]))
+
+
+def test_luminance_weights():
+    image = torch.eye(3).reshape(3, 3, 1, 1)  # a red, a green and a blue pixel
+    torch.testing.assert_close(luminance(image).flatten(), torch.tensor([0.299, 0.587, 0.114]))
+    assert luminance(torch.rand(2, 3, 4, 5, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_check_image_gives_the_image_back_untouched():
+    image = torch.rand(2, 3, 5, 6)
+    assert check_image(image) is image
+    assert check_image(image * 2 - 0.5, low=-1, high=2).shape == image.shape
+    check_image(torch.full((1, 3, 4, 4), 1.0005))  # rounding in somebody's conversion
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        ([[0.0]], TypeError, "floating-point tensor in .* got list"),
+        (torch.zeros(1, 3, 4, 5, dtype=torch.uint8), TypeError, r"got torch\.uint8: divide 8-bit values by 255"),
+        (torch.zeros(3, 4, 5), ValueError, r"shape \(B, 3, H, W\), got \(3, 4, 5\)"),
+        (torch.zeros(1, 4, 5, 3), ValueError, r"got \(1, 4, 5, 3\): add a batch axis, move the channels"),
+        (torch.zeros(0, 3, 8, 8), ValueError, "at least 4 pixels a side"),
+        (torch.zeros(1, 3, 3, 8), ValueError, r"at least 4 pixels a side, got shape \(1, 3, 3, 8\)"),
+        (torch.full((1, 3, 4, 5), float("nan")), ValueError, "finite, got NaN"),
+        (torch.full((1, 3, 4, 5), float("inf")), ValueError, "finite, got NaN or infinity"),
+        (torch.full((1, 3, 4, 5), 255.0), ValueError, r"lie in \[0, 1\], got \[255, 255\]: divide by the largest"),
+        (torch.full((1, 3, 4, 5), -0.1), ValueError, r"lie in \[0, 1\], got \[-0\.1, -0\.1\]"),
+    ],
+)
+def test_check_image_refuses(image, error, message):
+    with pytest.raises(error, match=message):
+        check_image(image, minimum_size=4)
+
+
+def test_one_bad_pixel_is_found():
+    image = torch.rand(2, 3, 9, 7)
+    image[1, 2, 8, 6] = float("nan")
+    with pytest.raises(ValueError, match="finite"):
+        check_image(image)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_as_batch_and_back_is_the_identity(photo, dtype):
+    image = photo if dtype == np.uint8 else (photo / 255).astype(dtype)
+    before = image.copy()
+    batch, restore = as_batch(image)
+    assert batch.shape == (1, 3, 11, 17) and batch.dtype == (torch.float64 if dtype == np.float64 else torch.float32)
+    back = restore(batch)
+    assert back.dtype == dtype
+    np.testing.assert_array_equal(back, image)
+    batch.zero_()
+    np.testing.assert_array_equal(image, before)  # the caller's array is not the tensor's memory
+
+
+def test_as_batch_leaves_tensors_alone():
+    image = torch.rand(2, 3, 5, 6, dtype=torch.float64)
+    batch, restore = as_batch(image)
+    assert batch is image and restore(batch) is image
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        ("photo.png", TypeError, "must be a tensor .* or a NumPy array .*, got str"),
+        (np.zeros((4, 5)), ValueError, r"shape \(H, W, 3\), got \(4, 5\): repeat a gray image three times"),
+        (np.zeros((4, 5, 4)), ValueError, "drop an alpha channel"),
+        (np.zeros((4, 5, 3), np.int64), TypeError, "float32, float64 or uint8, got int64: convert it first"),
+        (np.full((4, 5, 3), 2.0), ValueError, r"lie in \[0, 1\], got \[2, 2\]"),
+        (np.full((4, 5, 3), np.nan), ValueError, "finite"),
+        (np.zeros((3, 5, 3)), ValueError, "at least 4 pixels a side"),
+    ],
+)
+def test_as_batch_refuses(image, error, message):
+    with pytest.raises(error, match=message):
+        as_batch(image, minimum_size=4)

@@ -1,0 +1,207 @@
+"""The operator contract, on small operators made here and on scikit-image's total-variation filter."""
+
+import numpy as np
+import pytest
+import torch
+
+from dpo_lib.operators.operator import Operator, Parameter, broadcast
+
+
+def mix(image, amount, *, power=1.0, offset=0.0):
+    """A transparent stand-in: image^power * (1 - amount) + offset."""
+    power = broadcast(power, image)
+    return image**power * (1 - broadcast(amount, image)) + broadcast(offset, image)
+
+
+AMOUNT = Parameter("amount", 0.1, 0.5)
+POWER = Parameter("power", 1, 3, default=1.0)
+OFFSET = Parameter("offset", 0, 0.2, default=0.0)
+MIX = Operator("mix", "Mixing", mix, parameters=[AMOUNT], optional_parameters=(POWER, OFFSET))
+
+
+def add_noise(image, sigma, *, generator):
+    noise = torch.randn(image.shape, generator=generator, dtype=image.dtype)
+    return image + broadcast(sigma, image) * noise
+
+
+NOISE = Operator("noise", "Noise", add_noise, kind="restoration", parameters=(Parameter("sigma", 0.01, 0.1),))
+
+
+@pytest.fixture
+def image():
+    return torch.rand(2, 3, 9, 13, generator=torch.Generator().manual_seed(0))
+
+
+def test_broadcast():
+    image = torch.zeros(2, 3, 4, 5, dtype=torch.float64)
+    assert broadcast(0.5, image).shape == (2, 1, 1, 1) and broadcast(0.5, image).dtype == torch.float64
+    assert broadcast(torch.tensor([1, 2]), image).flatten().tolist() == [1.0, 2.0]
+
+
+def test_one_value_per_image(image):
+    torch.testing.assert_close(MIX(image, 0.2), image * 0.8)
+    together = MIX(image, [0.1, 0.5])
+    torch.testing.assert_close(together, torch.cat([MIX(image[:1], 0.1), MIX(image[1:], 0.5)]))
+    torch.testing.assert_close(MIX(image), image * (1 - AMOUNT.default))
+    torch.testing.assert_close(MIX(image, 0.2, power=2.0), image**2 * 0.8)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_the_same_kind_comes_back(dtype):
+    image = np.full((7, 9, 3), 200, np.uint8) if dtype == np.uint8 else np.full((7, 9, 3), 200 / 255, dtype)
+    result = MIX(image, 0.5)
+    assert isinstance(result, np.ndarray) and result.dtype == dtype and result.shape == image.shape
+    np.testing.assert_allclose(result, 100 if dtype == np.uint8 else 100 / 255, rtol=1e-6)
+
+
+def test_float64_tensors_stay_float64_and_inputs_stay_as_they_are(image):
+    before = image.clone()
+    assert MIX(image.double(), 0.2).dtype == torch.float64
+    MIX(image, 0.2)
+    torch.testing.assert_close(image, before, rtol=0, atol=0)
+    assert not MIX(image.requires_grad_(), 0.2).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.9, r"amount must lie in \[0\.1, 0\.5\] for mix, got 0\.9"),
+        (float("nan"), "parameters of mix must be finite"),
+        ([0.1, 0.2, 0.3], r"mix takes amount: .* got shape \(3,\)"),
+    ],
+)
+def test_bad_values(image, value, message):
+    with pytest.raises(ValueError, match=message):
+        MIX(image, value)
+
+
+def test_range_check_can_be_left_out(image):
+    torch.testing.assert_close(MIX(image, 0.9, check_range=False), image * (1 - 0.9))
+
+
+def test_bad_images(image):
+    with pytest.raises(ValueError, match=r"\(B, 3, H, W\)"):
+        MIX(image[0], 0.2)
+    with pytest.raises(TypeError, match="floating-point"):
+        MIX((image * 255).byte(), 0.2)
+    with pytest.raises(ValueError, match="at least 4 pixels"):
+        MIX(image[:, :, :3], 0.2)
+    with pytest.raises(ValueError, match="finite"):
+        MIX(image * float("nan"), 0.2)
+    with pytest.raises(TypeError, match="got list"):
+        MIX(image.tolist(), 0.2)
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="kind must be one of filter, restoration, got 'other'"):
+        Operator("x", "X", mix, kind="other")
+
+
+def test_sampling_repeats_and_takes_a_seed_or_a_generator():
+    values = MIX.sample(5, 3)
+    assert values.shape == (5, 1)
+    torch.testing.assert_close(values, MIX.sample(5, torch.Generator().manual_seed(3)), rtol=0, atol=0)
+    assert not torch.equal(values, MIX.sample(5, 4))
+    assert Operator("x", "X", lambda image: image).sample(5, 0).shape == (5, 0)
+
+
+def test_an_operator_without_parameters(image):
+    invert = Operator("invert", "Inversion", lambda image: 1 - image)
+    torch.testing.assert_close(invert(image), 1 - image)
+    with pytest.raises(ValueError, match="invert has no parameter, got the value"):
+        invert(image, 0.3)
+
+
+def test_a_filters_pair_is_image_and_result(image):
+    shown, target = MIX.make_pair(image, 0.3)
+    assert shown is image
+    torch.testing.assert_close(target, MIX(image, 0.3))
+
+
+def test_a_restorations_pair_is_degraded_and_clean(image):
+    shown, target = NOISE.make_pair(image, 0.1, 7)
+    assert target is image
+    assert 0.05 < (shown - image).std() < 0.2
+    torch.testing.assert_close(shown, NOISE.make_pair(image, 0.1, torch.Generator().manual_seed(7))[0])
+    assert not torch.equal(shown, NOISE.make_pair(image, 0.1, 8)[0])
+    torch.testing.assert_close(NOISE.make_pair(image, 0.1)[0], NOISE.make_pair(image, 0.1, 0)[0])
+
+
+def test_with_parameters_turns_settings_into_parameters(image):
+    wide = MIX.with_parameters("amount", "offset")
+    assert [p.name for p in wide.parameters] == ["amount", "offset"]
+    assert [p.name for p in wide.optional_parameters] == ["power"]
+    torch.testing.assert_close(wide(image, [0.2, 0.1]), image * 0.8 + 0.1)
+    torch.testing.assert_close(wide(image, [[0.2, 0.1], [0.4, 0.0]])[1], image[1] * 0.6)
+    torch.testing.assert_close(wide(image, [0.2, 0.1], power=2.0), image**2 * 0.8 + 0.1)
+    torch.testing.assert_close(wide(image, 0.2), MIX(image, 0.2))  # defaults are the settings' own
+    assert wide.sample(4, 0).shape == (4, 2)
+    assert [p.name for p in MIX.parameters] == ["amount"]  # the first operator stays as it was
+    wider = wide.with_parameters("amount", "offset", "power")
+    torch.testing.assert_close(wider(image, [0.2, 0.1, 2.0]), image**2 * 0.8 + 0.1)
+    torch.testing.assert_close(MIX.with_parameters("amount", "power")(image, [0.2, 2.0]), image**2 * 0.8)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("amount", "gain"), r"mix offers the parameters amount, power, offset, got \['amount', 'gain'\]"),
+        ((), "mix offers the parameters amount, power, offset, got"),
+        (("power", "amount"), r"mix needs amount first, got \['power', 'amount'\]"),
+    ],
+)
+def test_with_parameters_refuses(names, message):
+    with pytest.raises(ValueError, match=message):
+        MIX.with_parameters(*names)
+
+
+def test_settings_are_the_defaults_of_every_call(image):
+    squared = Operator("mix", "Mixing", mix, parameters=(AMOUNT,), settings={"power": 2.0})
+    torch.testing.assert_close(squared(image, 0.2), image**2 * 0.8)
+    torch.testing.assert_close(squared(image, 0.2, power=1.0), image * 0.8)
+
+
+def test_from_function_on_total_variation():
+    from skimage.restoration import denoise_tv_chambolle
+
+    tv = Operator.from_function(
+        lambda image, weight: denoise_tv_chambolle(image, weight=weight, channel_axis=-1),
+        name="tv",
+        title="Total variation",
+        parameters=[Parameter("weight", 0.02, 0.5, sampling="log")],
+    )
+    assert tv.title == "Total variation" and tv.kind == "filter" and tv.sample(3, 0).shape == (3, 1)
+    image = np.random.default_rng(0).random((16, 21, 3))
+    np.testing.assert_allclose(tv(image, 0.1), denoise_tv_chambolle(image, weight=0.1, channel_axis=-1), atol=1e-12)
+    assert tv(image, 0.5).std() < tv(image, 0.05).std() < image.std()
+    batch = torch.from_numpy(np.stack([image, image])).permute(0, 3, 1, 2).float()
+    results = tv(batch, [0.05, 0.5])
+    assert results.dtype == torch.float32 and results.shape == batch.shape
+    for result, weight in zip(results, (0.05, 0.5), strict=True):
+        np.testing.assert_allclose(result.permute(1, 2, 0), tv(image, weight), atol=1e-5)
+    shown, target = tv.make_pair(batch, [0.05, 0.5])
+    assert shown is batch and torch.equal(target, results)
+
+
+def test_from_function_with_two_parameters_and_title_default():
+    scale = Operator.from_function(
+        lambda image, a, b: a * image + b, name="scale", parameters=(Parameter("a", 0.1, 1), Parameter("b", 0, 1))
+    )
+    assert scale.title == "scale"
+    np.testing.assert_allclose(scale(np.full((5, 6, 3), 0.5), [0.5, 0.25]), 0.5)
+
+
+@pytest.mark.parametrize("bad", [lambda image: image[1:], lambda image: image * np.nan, lambda image: 0.5])
+def test_from_function_refuses_what_is_no_image(bad):
+    operator = Operator.from_function(bad, name="bad")
+    with pytest.raises(ValueError, match=r"the function behind bad must give a finite array of shape \(8, 9, 3\)"):
+        operator(np.zeros((8, 9, 3)))
+
+
+@pytest.mark.gpu
+def test_operators_run_where_the_image_is(image):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    result = MIX(image.cuda(), [0.1, 0.5])
+    assert result.is_cuda
+    torch.testing.assert_close(result.cpu(), MIX(image, [0.1, 0.5]))

@@ -1,0 +1,119 @@
+"""Ranges, sampling, and the many ways to write a parameter value."""
+
+import math
+
+import pytest
+import torch
+
+from dpo_lib.parameters import Parameter, as_gamma
+
+LAMBDA = Parameter("lambda", 0.002, 0.2, sampling="log", test_values=(0.002, 0.02, 0.2))
+RADIUS = Parameter("radius", 1, 10, sampling="integer", unit="px")
+FACTOR = Parameter("factor", 2.0, 8.0)
+
+
+def test_defaults():
+    assert LAMBDA.default == pytest.approx(0.02)  # geometric middle
+    assert FACTOR.default == 5.0
+    assert RADIUS.default == round(5.5) and isinstance(RADIUS.default, float)
+    assert Parameter("a", 0, 1, default=0.1).default == 0.1
+    assert FACTOR.test_values == (2.0, 5.0, 8.0)
+    assert LAMBDA.test_values == (0.002, 0.02, 0.2)
+    with pytest.raises(AttributeError):
+        LAMBDA.low = 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"low": 0, "high": 1, "sampling": "normal"}, "sampling must be one of log, uniform, integer, got 'normal'"),
+        ({"low": 1, "high": 1}, "p needs finite low < high, got 1 and 1"),
+        ({"low": 2, "high": 1}, "p needs finite low < high"),
+        ({"low": 0, "high": math.inf}, "p needs finite low < high"),
+        ({"low": math.nan, "high": 1}, "p needs finite low < high"),
+        ({"low": 0, "high": 1, "sampling": "log"}, "needs low > 0, got 0"),
+    ],
+)
+def test_a_parameter_checks_itself(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Parameter("p", **arguments)
+
+
+@pytest.mark.parametrize("parameter", [LAMBDA, RADIUS, FACTOR], ids=lambda p: p.sampling)
+def test_samples_lie_in_the_range_and_repeat(parameter):
+    values = parameter.sample(2000, torch.Generator().manual_seed(3))
+    assert values.shape == (2000,) and values.dtype == torch.float64
+    assert parameter.low <= values.min() and values.max() <= parameter.high
+    torch.testing.assert_close(values, parameter.sample(2000, torch.Generator().manual_seed(3)), rtol=0, atol=0)
+    parameter.check(values, "test")
+
+
+def test_each_sampling_has_its_distribution():
+    n, generator = 20000, torch.Generator().manual_seed(0)
+    in_log = torch.log(LAMBDA.sample(n, generator) / 0.002) / math.log(100)
+    in_uniform = (FACTOR.sample(n, generator) - 2) / 6
+    for u in (in_log, in_uniform):
+        assert u.mean() == pytest.approx(0.5, abs=0.01) and u.std() == pytest.approx(math.sqrt(1 / 12), abs=0.01)
+    values, counts = RADIUS.sample(n, generator).unique(return_counts=True)
+    assert values.tolist() == list(range(1, 11))
+    assert counts.min() > 0.85 * n / 10
+
+
+def test_check_names_parameter_range_and_owner():
+    for wrong in (0.5, 0.0, math.nan):
+        with pytest.raises(ValueError, match=rf"lambda must lie in \[0\.002, 0\.2\] for l0, got {wrong:g}"):
+            LAMBDA.check(torch.tensor([0.02, wrong]), "l0")
+    LAMBDA.check(torch.tensor([0.002, 0.2], dtype=torch.float32), "l0")  # float32 neighbours of the ends
+
+
+def gamma(value, *, parameters=(LAMBDA,), batch=2, check_range=True):
+    result = as_gamma(value, parameters=parameters, batch=batch, owner="it", check_range=check_range)
+    assert result.dtype == torch.float64 and result.shape == (batch, len(parameters))
+    return result.tolist()
+
+
+def test_one_parameter_in_every_spelling():
+    assert gamma(None) == [[pytest.approx(0.02)]] * 2
+    for same in (0.1, [0.1], torch.tensor(0.1, dtype=torch.float64), [[0.1]]):
+        assert gamma(same) == [[0.1], [0.1]]
+    for different in ([0.1, 0.2], (0.1, 0.2), [[0.1], [0.2]], torch.tensor([0.1, 0.2], dtype=torch.float64)):
+        assert gamma(different) == [[0.1], [0.2]]
+
+
+def test_two_parameters_in_every_spelling():
+    two = (LAMBDA, FACTOR)
+    assert gamma(0.1, parameters=two) == [[0.1, 5.0]] * 2  # the first; the other at its default
+    assert gamma([0.1, 3.0], parameters=two) == [[0.1, 3.0]] * 2
+    assert gamma([[0.1, 3.0], [0.2, 4.0]], parameters=two) == [[0.1, 3.0], [0.2, 4.0]]
+    assert gamma([[0.1, 3.0]], parameters=two) == [[0.1, 3.0]] * 2
+
+
+def test_no_parameter():
+    assert gamma(None, parameters=()) == [[], []]
+    with pytest.raises(ValueError, match=r"it has no parameter, got the value 0\.1: call it with the image alone"):
+        gamma(0.1, parameters=())
+
+
+@pytest.mark.parametrize("value", [[0.1, 0.1, 0.1], [[0.1, 0.2]], [[[0.1]]], []])
+def test_a_wrong_shape_is_refused(value):
+    with pytest.raises(ValueError, match=r"it takes lambda: a number, or one row of 1 per image for 2 image\(s\), got"):
+        gamma(value)
+
+
+def test_range_and_finiteness():
+    with pytest.raises(ValueError, match=r"lambda must lie in \[0\.002, 0\.2\] for it, got 0\.5"):
+        gamma([0.1, 0.5])
+    with pytest.raises(ValueError, match=r"factor must lie in \[2, 8\] for it, got 9"):
+        gamma([0.1, 9.0], parameters=(LAMBDA, FACTOR))
+    assert gamma(0.5, check_range=False) == [[0.5], [0.5]]
+    for check_range in (True, False):
+        with pytest.raises(ValueError, match="parameters of it must be finite, got nan"):
+            gamma(math.nan, check_range=check_range)
+
+
+def test_the_callers_tensor_is_not_changed_or_shared():
+    given = torch.tensor([0.1, 0.2], dtype=torch.float64, requires_grad=True)
+    result = as_gamma(given, parameters=(LAMBDA,), batch=2, owner="it")
+    assert not result.requires_grad
+    result.zero_()
+    assert given.tolist() == [0.1, 0.2]
