@@ -45,6 +45,9 @@ class Operator:
         Keyword settings handed to the function in every call.
     minimum_size : int
         Smallest image side in pixels.
+    target : callable, optional
+        For a restoration operator whose answer is not the image as it came: ``target(image, **settings)`` gives what
+        the network should answer (its luminance, for the gray benchmarks).
     """
 
     name: str
@@ -55,6 +58,7 @@ class Operator:
     optional_parameters: tuple[Parameter, ...] = ()
     settings: dict = field(default_factory=dict)
     minimum_size: int = 4
+    target: Callable | None = None
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -98,20 +102,27 @@ class Operator:
         columns = [p.sample(n, generator) for p in self.parameters]
         return torch.stack(columns, dim=1) if columns else torch.zeros(n, 0, dtype=torch.float64)
 
-    def make_pair(self, image, value=None, generator: torch.Generator | int | None = None, **settings):
+    def make_pair(
+        self, image, value=None, generator: torch.Generator | int | None = None, *, check_range: bool = True, **settings
+    ):
         """What a network is shown and what it should answer.
 
         Returns
         -------
         (input, target)
-            A filter: (image, filtered image). A restoration operator: (degraded image, clean image); the noise
-            is drawn with `generator` (a CPU generator or a seed).
+            A filter: (image, filtered image). A restoration operator: (degraded image, clean image), the second
+            one turned by `target` where the operator has that; the noise is drawn with `generator` (a CPU generator
+            or a seed).
         """
         if self.kind == "filter":
-            return image, self(image, value, **settings)
+            return image, self(image, value, check_range=check_range, **settings)
         if not isinstance(generator, torch.Generator):
             generator = torch.Generator().manual_seed(0 if generator is None else int(generator))
-        return self(image, value, generator=generator, **settings), image
+        shown = self(image, value, check_range=check_range, generator=generator, **settings)
+        if self.target is None:
+            return shown, image
+        batch, restore = as_batch(image)
+        return shown, restore(self.target(batch, **{**self.settings, **settings}))
 
     def with_parameters(self, *names: str) -> Operator:
         """The same operator with these of its settings given by value (RTV: lambda, sigma, ... of Table 4).
@@ -126,9 +137,7 @@ class Operator:
         if unknown or not names:
             raise ValueError(f"{self.name} offers the parameters {', '.join(known) or 'none'}, got {list(names)}")
         if [p.name for p in self.parameters] != list(names[: len(self.parameters)]):
-            raise ValueError(
-                f"{self.name} needs {', '.join(p.name for p in self.parameters)} first, got {list(names)}"
-            )
+            raise ValueError(f"{self.name} needs {', '.join(p.name for p in self.parameters)} first, got {list(names)}")
         chosen = tuple(known[name] for name in names)
         function = self.function
         extra = [p.name for p in chosen[len(self.parameters) :]]
