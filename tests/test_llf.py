@@ -1,0 +1,194 @@
+"""Pyramids and the fast local Laplacian filter against the definition by brute force, and their laws."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from llf_oracle import exact_local_laplacian, numpy_pyramids, photograph
+
+from dpo_lib.images import luminance, to_tensor
+from dpo_lib.operators import pyramid
+from dpo_lib.operators.llf import OPERATOR, local_laplacian, local_laplacian_filter, recolour
+
+SIZES = [(1, 7), (2, 3), (5, 6), (8, 9), (17, 30)]
+
+
+def boost(difference, factor, sigma=0.1):
+    return difference * (1 + factor * np.exp(-(difference**2) / (2 * sigma**2)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pyramids_agree_with_the_definition(size):
+    gray = np.random.default_rng(0).random(size)
+    gaussian, laplacian = numpy_pyramids(gray)
+    for expected, levels in (
+        (gaussian, pyramid.gaussian_pyramid(torch.from_numpy(gray))),
+        (laplacian, pyramid.laplacian_pyramid(torch.from_numpy(gray))),
+    ):
+        assert len(levels) == len(expected) == pyramid.depth(*size)
+        for a, b in zip(levels, expected, strict=True):
+            assert a.shape == b.shape and np.abs(a.numpy() - b).max() < 1e-14
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pyramid_collapses_to_its_image(size):
+    image = torch.rand(2, 3, *size, dtype=torch.float64)
+    for levels in (None, 1, 2):
+        assert torch.allclose(pyramid.collapse(pyramid.laplacian_pyramid(image, levels)), image, atol=1e-14)
+    assert len(pyramid.laplacian_pyramid(image, 1)) == 1
+
+
+def test_pyramid_keeps_constants():
+    for level in pyramid.laplacian_pyramid(torch.full((1, 1, 13, 22), 0.7))[:-1]:
+        assert level.abs().max() < 1e-6
+
+
+def test_converges_to_the_local_laplacian_filter():
+    gray = luminance(to_tensor(photograph(13, 18)))[0, 0].double()
+    expected = exact_local_laplacian(gray.numpy(), lambda d: boost(d, 3.0))
+
+    def error(levels):
+        def remap(d):
+            return torch.from_numpy(boost(d.numpy(), 3.0))
+
+        fast = local_laplacian(gray[None, None], remap, levels=levels)[0, 0]
+        return np.abs(fast.numpy() - expected).max()
+
+    errors = [error(levels) for levels in (11, 21, 41, 81, 161)]
+    assert errors[0] < 0.05 and errors[-1] < 3e-4
+    # linear interpolation: half the step, a quarter of the error (an eighth over two doublings leaves room for luck)
+    assert all(coarse > 8 * fine for coarse, fine in zip(errors, errors[2:], strict=False))
+
+
+def test_is_linear_in_between_the_sampled_luminances():
+    """With few samples, the weighted sum of whole pyramids, one per g; the picture reaches black and white."""
+    gray = luminance(to_tensor(photograph(13, 18)))[0, 0].double().numpy()
+    gray = (gray - gray.min()) / np.ptp(gray)
+    gaussian, expected = numpy_pyramids(gray)
+    samples = np.linspace(0, 1, 4)
+    remapped = [numpy_pyramids(boost(gray - g, 3.0))[1] for g in samples]
+    for level in range(len(gaussian) - 1):
+        for position in np.ndindex(gaussian[level].shape):
+            values = [details[level][position] for details in remapped]
+            expected[level][position] = np.interp(gaussian[level][position], samples, values)
+    collapsed = pyramid.collapse([torch.from_numpy(detail)[None, None] for detail in expected])
+    result = local_laplacian(
+        torch.from_numpy(gray)[None, None], lambda d: d * (1 + 3 * torch.exp(-50 * d**2)), levels=4
+    )
+    assert torch.allclose(result, collapsed, atol=1e-12)
+
+
+def test_values_beyond_the_range_keep_their_detail():
+    gray = 0.7 + luminance(to_tensor(photograph(13, 18))).double()
+    assert torch.allclose(local_laplacian(gray, torch.clone, levels=3), gray, atol=1e-13)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.25])
+def test_filter_is_the_formula_on_luminance_with_the_colour_ratio(sigma):
+    image = 0.3 + 0.4 * photograph(11, 14)  # far enough from black and white not to be clipped
+    gray = image @ [0.299, 0.587, 0.114]
+    gray_out = exact_local_laplacian(gray, lambda d: boost(d, 0.5, sigma))
+    expected = (image + 1e-3) * ((gray_out + 1e-3) / (gray + 1e-3))[..., None] - 1e-3
+    result = OPERATOR(image, 0.5, check_range=False, sigma=sigma, levels=200)
+    assert np.abs(result - expected).max() < 2e-4
+    ratio = (result + 1e-3) / (image + 1e-3)
+    assert np.ptp(ratio, axis=-1).max() < 1e-9  # one gain for the three channels
+
+
+def test_defaults_are_the_papers():
+    image = photograph()
+    assert np.array_equal(OPERATOR(image, 3), OPERATOR(image, 3, sigma=0.1, levels=10))
+    assert OPERATOR.parameters[0].test_values == (2, 3, 5, 7, 8)
+    assert (OPERATOR.parameters[0].low, OPERATOR.parameters[0].high) == (2, 8)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (45, 62), (1, 9), (31, 33)])
+def test_neutral_factor_gives_back_the_image(size):
+    image = torch.from_numpy(photograph(*size)).permute(2, 0, 1)[None]
+    assert torch.allclose(local_laplacian_filter(image, 0.0), image, atol=1e-13)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+def test_constant_image_stays(value):
+    image = torch.full((1, 3, 21, 34), value, dtype=torch.float64) * torch.tensor([1, 0.5, 0.25]).view(1, 3, 1, 1)
+    assert torch.allclose(local_laplacian_filter(image, 8.0), image, atol=1e-13)
+
+
+def test_more_factor_means_more_detail():
+    image = 0.4 + 0.2 * photograph()
+    variation = [np.abs(np.diff(OPERATOR(image, f), axis=1)).sum() for f in OPERATOR.parameters[0].test_values]
+    assert variation[0] > 1.5 * np.abs(np.diff(image, axis=1)).sum()
+    assert all(less < more for less, more in pairwise(variation))
+    smoother = OPERATOR(image, -0.8, check_range=False)
+    assert np.abs(np.diff(smoother, axis=1)).sum() < np.abs(np.diff(image, axis=1)).sum()
+
+
+def test_strong_edge_keeps_its_height_where_texture_grows():
+    image = np.full((32, 48, 3), 0.25)
+    image[:, 24:] = 0.75
+    image[:, ::2] += 0.01
+    result = OPERATOR(image, 2)
+    assert np.ptp(result[16, 4:12, 0]) > 2 * 0.01
+    step = result[:, 36:44].mean() - result[:, 4:12].mean()
+    assert abs(step - 0.5) < 0.05
+
+
+def test_transposing_the_image_transposes_the_result():
+    image = photograph()
+    turned = OPERATOR(np.ascontiguousarray(image.swapaxes(0, 1)), 5)
+    assert np.abs(turned.swapaxes(0, 1) - OPERATOR(image, 5)).max() < 1e-12
+
+
+def test_batch_equals_one_by_one():
+    images = torch.stack([torch.from_numpy(photograph(seed=s)).permute(2, 0, 1) for s in range(3)])
+    values = [2.0, 5.5, 8.0]
+    together = OPERATOR(images, values)
+    for index, value in enumerate(values):
+        assert torch.allclose(together[index], OPERATOR(images[index : index + 1], value)[0], atol=1e-12)
+    assert not torch.allclose(together[0], OPERATOR(images[:1], 8.0)[0], atol=1e-2)
+
+
+def test_single_precision_agrees_with_double():
+    image = photograph()
+    single = OPERATOR(image.astype(np.float32), 8)
+    assert single.dtype == np.float32
+    assert np.abs(single - OPERATOR(image, 8)).max() < 1e-4
+    assert single.min() >= 0 and single.max() <= 1
+
+
+def test_recolour_leaves_black_pixels_gray():
+    black = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
+    lifted = recolour(black, luminance(black), torch.full((1, 1, 2, 2), 0.3, dtype=torch.float64))
+    assert torch.allclose(lifted, torch.full_like(black, 0.3))
+    assert recolour(black, luminance(black), -torch.ones(1, 1, 2, 2)).abs().max() == 0
+
+
+def test_input_is_not_changed():
+    image = torch.from_numpy(photograph()).permute(2, 0, 1)[None].contiguous()
+    kept = image.clone()
+    OPERATOR(image, 8)
+    assert torch.equal(image, kept)
+
+
+@pytest.mark.parametrize("value", [1.9, 8.1, -1.0])
+def test_value_outside_the_range(value):
+    with pytest.raises(ValueError, match=r"factor must lie in \[2, 8\] for llf, got"):
+        OPERATOR(photograph(), value)
+
+
+def test_bad_settings():
+    image = torch.rand(1, 3, 12, 14)
+    with pytest.raises(ValueError, match="sigma > 0"):
+        local_laplacian_filter(image, 2, sigma=0.0)
+    with pytest.raises(ValueError, match="finite factor"):
+        local_laplacian_filter(image, float("nan"))
+    with pytest.raises(ValueError, match="levels must be at least 2"):
+        local_laplacian_filter(image, 2, levels=1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_gpu_agrees_with_cpu():
+    image = torch.from_numpy(photograph()).permute(2, 0, 1)[None]
+    assert torch.allclose(OPERATOR(image.cuda(), 5).cpu(), OPERATOR(image, 5), atol=1e-9)
