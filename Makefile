@@ -3,6 +3,7 @@
 PYTHON      ?= python3
 TORCH_INDEX ?=
 DEVICE      ?= cuda
+IMAGES      ?=
 
 CPU_URL := https://download.pytorch.org/whl/cpu
 ifeq ($(CPU_INDEX),1)
@@ -36,6 +37,7 @@ help: ## list the commands
 	@echo "    CPU_INDEX=1        PyTorch's CPU build (on Linux, PyPI's own build brings 3 GB of CUDA libraries)"
 	@echo "    TORCH_INDEX=URL    another build, such as https://download.pytorch.org/whl/cu130"
 	@echo "    PYTHON=python3.12  the Python that .venv is made with"
+	@echo "    IMAGES=DIR         the photographs that make paper trains on (the first ones are measured on)"
 	@echo "    DEVICE=cuda        where make paper trains"
 
 setup: $(STAMP) ## make .venv if missing, and install what pyproject.toml asks for, as pinned in constraints.txt
@@ -66,8 +68,12 @@ test: setup ## unit tests, doctests, papermill runs and strict notebook comparis
 	$(PY) -m pytest
 	$(PY) -m pytest --nbval notebooks
 
-paper: setup ## retrain everything at the paper's scale on a GPU, resuming what was begun
-	@$(PY) -m dpo_lib.reproduce --scale paper --train --device $(DEVICE)
+paper: setup ## retrain everything at the paper's scale on a GPU, resuming what was begun: IMAGES=DIR
+	@test -n "$(IMAGES)" || { \
+	  echo "error: expected a folder of training photographs, got none: make paper IMAGES=DIR (PASCAL VOC 2012, 2 GB:"; \
+	  echo "  $(PY) -c \"from dpo_lib.data import fetch_dataset; print(fetch_dataset('voc2012'))\" fetches it and names its folder)"; \
+	  exit 1; }
+	@$(PY) -m dpo_lib.reproduce --scale paper --train --device $(DEVICE) -p images "$(abspath $(IMAGES))"
 
 lint: setup ## check style
 	$(PY) -m ruff check .

@@ -29,7 +29,13 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 # what conda needs besides the project's dependencies
 CONDA_ONLY = {"python", "pip"}
-IMPORT_NAMES = {"PIL": "pillow", "skimage": "scikit-image", "cv2": "opencv-contrib-python-headless", "yaml": "pyyaml"}
+IMPORT_NAMES = {
+    "PIL": "pillow",
+    "cv2": "opencv-contrib-python-headless",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 
 
 def requirements(*extras):
@@ -141,7 +147,7 @@ def test_every_import_is_a_declared_dependency(folder, extras):
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 class TestMakefile:
     def make(self, *arguments, cwd):
-        outer = ("MAKE", "MFLAGS", "TORCH_INDEX", "CPU_INDEX", "PYTHON", "DEVICE")  # of a make that runs the tests
+        outer = ("MAKE", "MFLAGS", "TORCH_INDEX", "CPU_INDEX", "PYTHON", "DEVICE", "IMAGES")  # of a make that runs the tests
         environment = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
         return subprocess.run(["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
@@ -171,6 +177,18 @@ class TestMakefile:
         done = self.make("setup", "PYTHON=python-that-is-not-there", cwd=copy)
         assert done.returncode != 0
         assert "error: there is no python-that-is-not-there: install Python 3.10 or newer" in done.stdout
+
+    def test_paper_needs_a_folder_and_hands_it_on(self, copy):
+        (copy / ".venv" / "bin").mkdir(parents=True)
+        python = copy / ".venv" / "bin" / "python"
+        python.write_text(f'#!/bin/sh\necho "$@" >> {copy / "calls"}\n')
+        python.chmod(0o755)
+        done = self.make("paper", cwd=copy)
+        assert done.returncode != 0 and "error: expected a folder of training photographs, got none" in done.stdout
+        assert "reproduce" not in (copy / "calls").read_text()
+        assert self.make("paper", "IMAGES=photos", cwd=copy).returncode == 0
+        last = (copy / "calls").read_text().splitlines()[-1]
+        assert last == f"-m dpo_lib.reproduce --scale paper --train --device cuda -p images {copy / 'photos'}"
 
     def test_setup_installs_again_only_when_something_changed(self, copy):
         (copy / ".venv" / "bin").mkdir(parents=True)
