@@ -7,6 +7,7 @@ import torch
 
 CHANNELS = ("rgb", "luminance", "gray")
 SSIM_WINDOW = 11
+OVERSHOOT = 0.5  # filters and degradations leave the range by a little; another scale of values leaves it by far
 
 # weights of R, G and B, and offset, for values in [0, 1]
 BT601 = np.array([0.299, 0.587, 0.114])
@@ -27,8 +28,8 @@ def psnr(
     Parameters
     ----------
     prediction, target : tensor (B, 3, H, W) or (3, H, W), or ndarray (B, H, W, 3) or (H, W, 3)
-        Values in [0, data_range], or uint8 (then 255 is the peak). The prediction may leave the range. One channel
-        in place of three is a gray image.
+        Values in [0, data_range], or uint8 (then 255 is the peak). The prediction may leave the range, the target by
+        half of it at most. One channel in place of three is a gray image.
     on : {"rgb", "luminance", "gray"}
         All three channels (the paper's filters); MATLAB's studio-range Y, 16 to 235 of 255 (super-resolution and
         deblocking, as published); or full-range BT.601 luma (gray denoising).
@@ -45,7 +46,7 @@ def psnr(
     Raises
     ------
     TypeError, ValueError
-        Not images, different shapes, not finite, a target out of range, an unknown `on`.
+        Not images, different shapes, not finite, a target far out of range, an unknown `on`.
 
     Notes
     -----
@@ -135,7 +136,7 @@ def _per_image(measure, prediction, target, *, on: str, data_range: float, round
             f"prediction and target must have the same shape, got {tuple(np.shape(prediction))} "
             f"and {tuple(np.shape(target))}"
         )
-    if second.min() < -1e-3 or second.max() > 1 + 1e-3:
+    if second.min() < -OVERSHOOT or second.max() > 1 + OVERSHOOT:
         raise ValueError(
             f"target must lie in [0, {data_range:g}], got [{second.min() * data_range:.4g}, "
             f"{second.max() * data_range:.4g}]: pass the largest possible value as data_range"

@@ -66,8 +66,9 @@ def write_rows(path: str | os.PathLike, rows: Sequence[dict], *, facts: dict | N
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({key: f"{v:.4f}" if isinstance(v, float) and key.endswith(("_db", "ssim")) else v
-                             for key, v in row.items()})
+            writer.writerow(
+                {k: f"{v:.4f}" if isinstance(v, float) and k.endswith(("_db", "ssim")) else v for k, v in row.items()}
+            )
     if facts is not None:
         write_json(path.with_suffix(".json"), facts)
     return path
@@ -86,7 +87,31 @@ def read_rows(path: str | os.PathLike) -> list[dict]:
         return [{key: parsed(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
+def add_headline(path: str | os.PathLike, source: str, rows: Sequence[dict]) -> Path:
+    """Put a notebook's few most important numbers into the JSON that ``make reproduce`` prints at its end.
+
+    Parameters
+    ----------
+    path : path
+        The JSON file; made if missing. Other notebooks' rows stay.
+    source : str
+        Which notebook; its former rows are replaced.
+    rows : sequence of dict
+        ``name``, ``ours``, ``paper``, ``unit``, ``scale`` each; numbers are rounded to four digits after the point.
+    """
+    path = Path(path)
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    rounded = [{key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows]
+    others = [row for row in kept if row["source"] != source]
+    return write_json(path, sorted(others + [row | {"source": source} for row in rounded], key=lambda r: r["source"]))
+
+
 def project_folder() -> Path:
-    """The checkout that this library is run from (it holds figures/ and results/), or else the current folder."""
+    """The checkout that this library is run from (it holds the committed results), or else the current folder."""
     root = Path(__file__).resolve().parent.parent
     return root if (root / "notebooks").is_dir() else Path.cwd()
+
+
+def output_folder() -> Path:
+    """Where notebooks put figures/ and results/: the environment's DPO_LIB_OUTPUT, or else `project_folder`."""
+    return Path(os.environ["DPO_LIB_OUTPUT"]) if os.environ.get("DPO_LIB_OUTPUT") else project_folder()

@@ -160,6 +160,13 @@ def test_bad_input(measure, pair):
         measure(prediction[:, :, :2], target)
 
 
+def test_a_target_that_leaves_the_range_by_a_little_is_clipped(pair):
+    """As the results of L0 smoothing or of bicubic scaling do."""
+    prediction, target = pair
+    assert psnr(prediction, 1.1 * target) == psnr(prediction, np.clip(1.1 * target, 0, 1))
+    assert np.abs(1.1 * target - np.clip(1.1 * target, 0, 1)).max() > 0.01
+
+
 def test_ssim_needs_its_window():
     with pytest.raises(ValueError, match="ssim needs at least 11 pixels a side, got 20x10"):
         ssim(np.zeros((10, 20, 3)), np.zeros((10, 20, 3)))
