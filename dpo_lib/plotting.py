@@ -24,7 +24,10 @@ def error_map(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def image_grid(
-    rows: Mapping[str, Sequence[np.ndarray]], *, columns: Sequence[str] = (), notes: Mapping | None = None,
+    rows: Mapping[str, Sequence[np.ndarray]],
+    *,
+    columns: Sequence[str] = (),
+    notes: Mapping | None = None,
     width: float = 12.0,
 ) -> Figure:
     """Images in a grid, one labelled row after the other.
@@ -47,11 +50,12 @@ def image_grid(
     count = max(len(images) for images in rows.values())
     first = next(image for images in rows.values() for image in images if image is not None)
     cell = width / (count + 0.25)
-    extra = 0.2 if notes else 0.04
-    figure = Figure(figsize=(width, len(rows) * (cell * first.shape[0] / first.shape[1] + extra) + 0.3), dpi=DOTS_PER_INCH)
+    height = cell * first.shape[0] / first.shape[1] + (0.2 if notes else 0.04)
+    titles = 0.3 if columns else 0.04  # inches for the line above
+    figure = Figure(figsize=(width, len(rows) * height + titles), dpi=DOTS_PER_INCH)
     axes = figure.subplots(len(rows), count, squeeze=False)
-    for line, (label, images) in zip(axes, rows.items(), strict=True):
-        for number, axis in enumerate(line):
+    for row, (label, images) in enumerate(rows.items()):
+        for number, axis in enumerate(axes[row]):
             axis.set_xticks([])
             axis.set_yticks([])
             for spine in axis.spines.values():
@@ -63,13 +67,13 @@ def image_grid(
                 axis.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
             else:
                 axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
-            if line is axes[0] and number < len(columns):
+            if row == 0 and number < len(columns):
                 axis.set_title(columns[number], fontsize=9, pad=3)
             if (label, number) in notes:
                 axis.set_xlabel(notes[label, number], fontsize=8, labelpad=2)
-        line[0].set_ylabel(label, fontsize=9, labelpad=3)
-    figure.subplots_adjust(left=0.025, right=0.998, top=1 - 0.3 / figure.get_figheight(), bottom=0.02, wspace=0.02,
-                           hspace=0.16 if notes else 0.03)
+        axes[row, 0].set_ylabel(label, fontsize=9, labelpad=3)
+    top, hspace = 1 - titles / figure.get_figheight(), 0.16 if notes else 0.03
+    figure.subplots_adjust(left=0.025, right=0.998, top=top, bottom=0.02, wspace=0.02, hspace=hspace)
     return figure
 
 
@@ -112,3 +116,44 @@ def save_figure(figure: Figure, folder: str | os.PathLike, name: str) -> list[Pa
             figure.savefig(temporary, format=ending, dpi=200, metadata=metadata)
         paths.append(path)
     return paths
+
+
+# Receptive fields
+
+
+def receptive_field_overlay(
+    image: np.ndarray, mask: np.ndarray, point: Sequence[int], *, opacity: float = 0.75, arm: int = 5
+) -> np.ndarray:
+    """An image with a receptive field painted green and a cross on the point it belongs to.
+
+    Parameters
+    ----------
+    image : ndarray (H, W, 3)
+        In [0, 1]; stays as it is.
+    mask : ndarray (H, W), bool
+    point : (row, column)
+    opacity : float
+        Of the green, in [0, 1]; 1 hides the image below.
+    arm : int
+        Length of the cross's arms in pixels; the point itself stays free. 0: no cross.
+
+    Returns
+    -------
+    ndarray (H, W, 3), float64
+
+    Examples
+    --------
+    >>> painted = receptive_field_overlay(np.zeros((5, 6, 3)), np.eye(5, 6, dtype=bool), (1, 2), opacity=1, arm=0)
+    >>> painted[2, 2].tolist(), painted[2, 3].tolist()
+    ([0.0, 1.0, 0.0], [0.0, 0.0, 0.0])
+    """
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"mask must have the image's shape {image.shape[:2]}, got {mask.shape}")
+    painted = np.array(image, dtype=np.float64)
+    painted[mask] = (1 - opacity) * painted[mask] + opacity * np.array([0.0, 1.0, 0.0])
+    row, column = point
+    for step in range(2, arm + 2):
+        for r, c in ((row - step, column), (row + step, column), (row, column - step), (row, column + step)):
+            if 0 <= r < image.shape[0] and 0 <= c < image.shape[1]:
+                painted[r, c] = (1.0, 0.0, 0.0)
+    return painted
