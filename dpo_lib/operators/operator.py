@@ -14,6 +14,7 @@ from ..parameters import Parameter, as_gamma
 __all__ = ["Operator", "Parameter", "broadcast"]
 
 KINDS = ("filter", "restoration")
+PRECISIONS = (torch.float32, torch.float64)  # in half precision, solvers and thresholds give wrong pictures silently
 
 
 def broadcast(value, image: torch.Tensor) -> torch.Tensor:
@@ -70,7 +71,7 @@ class Operator:
 
         Parameters
         ----------
-        image : tensor (B, 3, H, W) floating in [0, 1], or ndarray (H, W, 3) floating in [0, 1] or uint8
+        image : tensor (B, 3, H, W) or ndarray (H, W, 3), float32 or float64 in [0, 1]; arrays also uint8
         value : number, sequence or tensor, optional
             A number, one value per image, or one row of values per image; None for the defaults.
         check_range : bool
@@ -88,6 +89,8 @@ class Operator:
             Bad image or value; the message says what was expected.
         """
         batch, restore = as_batch(image, minimum_size=self.minimum_size)
+        if batch.dtype not in PRECISIONS:
+            raise TypeError(f"image must be float32 or float64, got {batch.dtype}: convert it first")
         gamma = as_gamma(
             value, parameters=self.parameters, batch=batch.shape[0], owner=self.name, check_range=check_range
         )
