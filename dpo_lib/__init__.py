@@ -11,7 +11,7 @@ True
 from .evaluation import evaluate, summarise
 from .images import load_image, save_image
 from .metrics import psnr, ssim
-from .models import BaseNetwork, DecoupledNetwork, PlainNetwork, WeightLearningNetwork
+from .models import BaseNetwork, DecoupledNetwork, PlainNetwork, SingleLayerTuner, WeightLearningNetwork
 from .operators import OPERATORS, Operator, Parameter
 from .pretrained import load_network, load_pretrained, pretrained_names, save_network
 from .training import SCALES, TrainConfig, train
@@ -26,6 +26,7 @@ __all__ = [
     "Operator",
     "Parameter",
     "PlainNetwork",
+    "SingleLayerTuner",
     "TrainConfig",
     "WeightLearningNetwork",
     "evaluate",

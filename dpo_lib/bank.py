@@ -9,8 +9,9 @@ the same bank again.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from tqdm.auto import tqdm
 
 from .images import to_tensor
 from .operators.operator import Operator
+
+Operators = Operator | Sequence[Operator] | Mapping[str, Operator]
 
 
 def seeded(*numbers: int) -> torch.Generator:
@@ -39,21 +42,54 @@ def shrink_image(image: torch.Tensor, factor: float) -> torch.Tensor:
     return F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
+def as_operators(operators: Operators) -> dict[str, Operator]:
+    """One operator or several, in any form, by name.
+
+    Raises
+    ------
+    ValueError
+        None at all, or two of the same name.
+    """
+    if isinstance(operators, Operator):
+        return {operators.name: operators}
+    given = list(operators.values() if isinstance(operators, Mapping) else operators)
+    found = {operator.name: operator for operator in given}
+    if not given or len(found) < len(given):
+        raise ValueError(f"expected operators with different names, got {[o.name for o in given] or 'none'}")
+    return found
+
+
 @dataclass
 class Entry:
-    """One input, one parameter value, one target; images (3, H, W)."""
+    """One input, one operator and parameter value, one target; images (3, H, W)."""
 
     input: torch.Tensor
     target: torch.Tensor
     value: torch.Tensor
+    operator: str
+
+
+class Batch(NamedTuple):
+    """What a step trains on: n crops.
+
+    `input` and `target` are tensors (n, 3, crop, crop), float32; `value` (n, m), float64, on the CPU, with m the
+    largest number of parameters of an operator, zeros where an operator has fewer; `operators` n names.
+    """
+
+    input: torch.Tensor
+    target: torch.Tensor
+    value: torch.Tensor
+    operators: list[str]
 
 
 class TargetBank:
-    """Entries of an operator on a set of images.
+    """Entries of one or several operators on a set of images.
 
     Parameters
     ----------
-    operator : Operator
+    operators : Operator, or sequence or mapping of them
+        With several, the entries (and an entry's successive versions) take turns: each operator has its equal part
+        of the bank, and meets every image in time.
     images : sequence of ndarray (H, W, 3)
         Training images, uint8 or float in [0, 1].
     entries_per_image : int
@@ -63,7 +99,7 @@ class TargetBank:
     crop : int
         Side of the square crops that `batch` draws; smaller images are left out.
     values : sequence of float or None
-        Train on these values only (each drawn equally often) instead of the whole range.
+        Train on these values only (each drawn equally often) instead of the whole range; for a single operator.
     seed : int
     device : str or torch.device
         Where the operator runs and the entries are kept.
@@ -78,7 +114,7 @@ class TargetBank:
 
     def __init__(
         self,
-        operator: Operator,
+        operators: Operators,
         images: Sequence[np.ndarray],
         *,
         entries_per_image: int = 4,
@@ -89,7 +125,11 @@ class TargetBank:
         device: str | torch.device = "cpu",
         progress: bool = True,
     ):
-        self.operator, self.shrink, self.crop, self.seed = operator, shrink, crop, seed
+        self.operators = list(as_operators(operators).values())
+        self.shrink, self.crop, self.seed = shrink, crop, seed
+        self.value_columns = max(len(operator.parameters) for operator in self.operators)
+        if values is not None and len(self.operators) > 1:
+            raise ValueError(f"values can be chosen for a single operator only, got {len(self.operators)} operators")
         self.values = None if values is None else torch.as_tensor(values, dtype=torch.float64).reshape(len(values), -1)
         self.device, self.progress = torch.device(device), progress
         self.images = [image for image in images if min(round(side * shrink) for side in image.shape[:2]) >= crop]
@@ -100,6 +140,11 @@ class TargetBank:
                 f"(sizes seen: {sizes}): use larger images or a smaller crop"
             )
         self.size = len(self.images) * entries_per_image
+        if self.size < len(self.operators):
+            raise ValueError(
+                f"{len(self.operators)} operators need at least as many entries, got {self.size}: "
+                "use more images or a larger entries_per_image"
+            )
         self.entries: list[Entry | None] = [None] * self.size
         self.replaced = 0
 
@@ -107,7 +152,8 @@ class TargetBank:
         """Compute all entries as they are after `replaced` replacements."""
         self.replaced = replaced
         versions = [(index, self._version(index, replaced)) for index in range(self.size)]
-        self._compute(versions, description=f"{self.operator.name}: targets", show=self.progress)
+        names = "+".join(operator.name for operator in self.operators)
+        self._compute(versions, description=f"{names}: targets", show=self.progress)
 
     def advance(self, replaced: int) -> None:
         """Go on to the state after `replaced` replacements (oldest entries first)."""
@@ -116,72 +162,69 @@ class TargetBank:
             self._compute(list(pending.items()), show=False)
             self.replaced = replaced
 
-    def batch(self, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Draw `n` random crops of random entries.
-
-        Returns
-        -------
-        input, target : tensor (n, 3, crop, crop), float32
-        value : tensor (n, m), float64, on the CPU
-        """
-        chosen = torch.randint(self.size, (n,), generator=generator).tolist()
+    def batch(self, n: int, generator: torch.Generator) -> Batch:
+        """Draw `n` random crops of random entries."""
+        chosen = [self.entries[i] for i in torch.randint(self.size, (n,), generator=generator).tolist()]
         inputs, targets, values = [], [], []
-        for index in chosen:
-            entry = self.entries[index]
+        for entry in chosen:
             top, left = (
                 int(torch.randint(side - self.crop + 1, (1,), generator=generator)) for side in entry.input.shape[1:]
             )
             window = (slice(None), slice(top, top + self.crop), slice(left, left + self.crop))
             inputs.append(_as_float(entry.input[window]))
             targets.append(_as_float(entry.target[window]))
-            values.append(entry.value)
-        return torch.stack(inputs), torch.stack(targets), torch.stack(values)
+            values.append(F.pad(entry.value, (0, self.value_columns - len(entry.value))))
+        names = [entry.operator for entry in chosen]
+        return Batch(torch.stack(inputs), torch.stack(targets), torch.stack(values), names)
+
+    def operator_of(self, index: int, version: int) -> Operator:
+        """Whose turn it is: the next operator for the next image, the next round of images, the next version."""
+        turn = index % len(self.images) + index // len(self.images) + version
+        return self.operators[turn % len(self.operators)]
 
     def _version(self, index: int, replaced: int) -> int:
         return replaced // self.size + (index < replaced % self.size)
 
     def _prepare(self, index: int, version: int):
-        """The input image, the value and the generator of an entry: all random choices are made here."""
+        """The image, operator, value and generator of an entry: all random choices are made here."""
         generator = seeded(self.seed, index, version)
         image = shrink_image(to_tensor(self.images[index % len(self.images)]), self.shrink)
         down, right, swap = (torch.rand(3, generator=generator) < 0.5).tolist()
         image = image.flip([axis for axis, flip in ((2, down), (3, right)) if flip])
         image = image.transpose(2, 3).contiguous() if swap else image.contiguous()
+        operator = self.operator_of(index, version)
         if self.values is None:
-            value = self.operator.sample(1, generator)[0]
+            value = operator.sample(1, generator)[0]
         else:
             value = self.values[int(torch.randint(len(self.values), (1,), generator=generator))]
-        return image, value, generator
+        return image, operator, value, generator
 
     def _compute(self, versions: list[tuple[int, int]], *, description: str = "", show: bool) -> None:
-        """Compute entries, several of one size at once on a GPU."""
-        at_once = 1 if self.device.type == "cpu" else 32
-        by_size = defaultdict(list)
+        """Compute entries; on a GPU several of one filter and size at once."""
+        groups = defaultdict(list)
         bar = tqdm(total=len(versions), desc=description, unit="image", disable=not show, leave=False)
-
-        def run(group):
-            indices, images, values, generators = zip(*group, strict=True)
-            batch, gamma = torch.cat(images).to(self.device), torch.stack(values)
-            gamma = gamma if gamma.shape[1] else None
-            # restoration operators draw noise: one generator serves the batch, the first entry's
-            inputs, targets = self.operator.make_pair(batch, gamma, generator=generators[0], check_range=False)
-            for position, index in enumerate(indices):
-                self.entries[index] = Entry(
-                    _as_stored(inputs[position], exact=self.operator.kind == "restoration"),
-                    _as_stored(targets[position]),
-                    values[position],
-                )
-            bar.update(len(group))
-
         for index, version in versions:
-            image, value, generator = self._prepare(index, version)
-            group = by_size[image.shape]
-            group.append((index, image, value, generator))
-            if len(group) == at_once:
-                run(by_size.pop(image.shape))
-        for group in by_size.values():
-            run(group)
+            image, operator, value, generator = self._prepare(index, version)
+            # a restoration operator draws noise, with each entry's own generator
+            at_once = 1 if self.device.type == "cpu" or operator.kind == "restoration" else 32
+            key = (operator.name, image.shape)
+            groups[key].append((index, image, value, generator))
+            if len(groups[key]) == at_once:
+                bar.update(self._run(operator, groups.pop(key)))
+        for (name, _), group in groups.items():
+            bar.update(self._run(next(operator for operator in self.operators if operator.name == name), group))
         bar.close()
+
+    def _run(self, operator: Operator, group: list[tuple]) -> int:
+        """Compute the entries of a group, and say how many they are."""
+        indices, images, values, generators = zip(*group, strict=True)
+        batch, gamma = torch.cat(images).to(self.device), torch.stack(values)
+        gamma = gamma if gamma.shape[1] else None
+        inputs, targets = operator.make_pair(batch, gamma, generator=generators[0], check_range=False)
+        exact = operator.kind == "restoration"
+        for index, shown, target, value in zip(indices, inputs, targets, values, strict=True):
+            self.entries[index] = Entry(_as_stored(shown, exact=exact), _as_stored(target), value, operator.name)
+        return len(group)
 
 
 def _as_stored(image: torch.Tensor, *, exact: bool = False) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,13 +27,15 @@ def evaluate(
     seed: int = 0,
     check_range: bool = True,
     progress: bool = False,
+    on: str | None = None,
 ) -> list[dict]:
     """Compare a network with its operator on every image at every value.
 
     Parameters
     ----------
     network : callable
-        ``network(image, value)`` on tensors (1, 3, H, W).
+        ``network(image, value)`` on tensors (1, 3, H, W). A joint network, one that has several `operators`, is told
+        the operator's name, ``network(image, value, operator=name)``.
     operator : Operator
     images : mapping
         Name to ndarray (H, W, 3), uint8 or float in [0, 1].
@@ -43,13 +46,16 @@ def evaluate(
     check_range : bool
         Refuse values outside the operator's range.
     progress : bool
+    on : {"rgb", "luminance", "gray"}, optional
+        What PSNR is measured on, see `metrics.psnr`. Default: RGB for filters; for restoration luminance, or, where the
+        operator's target is a gray image already (`Operator.target`), that image as it is.
 
     Returns
     -------
     list of dict
         One row per image and value: ``operator``, ``image``, ``value``, ``psnr_db``, ``ssim`` (prediction against
         target), ``input_psnr_db``, ``input_ssim`` (unprocessed input against target). Both images are rounded to
-        8 bits first. PSNR on RGB for filters, on luminance for restoration.
+        8 bits first.
 
     Raises
     ------
@@ -60,15 +66,18 @@ def evaluate(
         raise ValueError("no image to evaluate on: give at least one")
     if values is None:
         values = operator.parameters[0].test_values if operator.parameters else (None,)
-    on = "rgb" if operator.kind == "filter" else "luminance"
+    if on is None:
+        on = "rgb" if operator.kind == "filter" else "luminance" if operator.target is None else "gray"
+    keywords = {} if check_range else {"check_range": False}
+    if len(getattr(network, "operators", ())) > 1:
+        keywords["operator"] = operator.name
     rows = []
     bar = tqdm(total=len(images) * len(values), desc=operator.name, unit="image", disable=not progress)
     for number, (name, array) in enumerate(images.items()):
-        clean = to_tensor(array).to(device)
+        clean = to_tensor(array).float().to(device)
         for value in values:
             inputs, target = operator.make_pair(clean, value, seeded(seed, number), check_range=check_range)
             with torch.no_grad():
-                keywords = {} if check_range else {"check_range": False}
                 prediction = network(inputs, value, **keywords)
             rows.append(
                 {
@@ -120,7 +129,6 @@ def format_table(rows: Sequence[dict]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib.evaluation``: evaluate a network on a folder and write the rows."""
     from .data import file_list, image_files, load_folder
-    from .operators import OPERATORS
     from .pretrained import load_network, load_pretrained
     from .records import provenance, write_rows
 
@@ -132,19 +140,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--values", type=float, nargs="+", help="parameter values (default: the paper's)")
     parser.add_argument("--set-name", help="name of the image set, for the record (default: the folder's name)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--operator", nargs="+", help="which operators of a joint network (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-
-    load = load_network if given.model.endswith(".safetensors") else load_pretrained
-    network = load(given.model, device=given.device)
-    operator = OPERATORS[network.operator]
-    files = image_files(given.images)[:: given.every]
-    images = {Path(file).stem: load_folder([file])[0] for file in files}
-    rows = evaluate(
-        network, operator, images, values=given.values, device=given.device, seed=given.seed, progress=True
-    )
+    try:
+        load = load_network if given.model.endswith(".safetensors") else load_pretrained
+        network = load(given.model, device=given.device)
+        operators = _chosen(network, given.operator)
+        if given.values and len(operators) > 1:
+            raise ValueError(f"--values needs one operator, got {len(operators)}: choose one with --operator")
+        files = image_files(given.images)[:: given.every]
+        images = {Path(file).stem: load_folder([file])[0] for file in files}
+        settings = {"values": given.values, "device": given.device, "seed": given.seed, "progress": True}
+        tables = [evaluate(network, operator, images, **settings) for operator in operators]
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     facts = provenance(
-        command=f"python -m dpo_lib.evaluation --model {Path(given.model).name} --every {given.every} --seed {given.seed}",
+        command=f"python -m dpo_lib.evaluation --model {Path(given.model).name} --every {given.every} "
+        f"--seed {given.seed}",
+        operators=[operator.name for operator in operators],
         model=network.card,
         test_set=given.set_name or Path(given.images).name,
         every=given.every,
@@ -152,10 +167,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=given.seed,
         files=file_list(files),
     )
-    write_rows(given.out, rows, facts=facts)
-    print(format_table(summarise(rows)))
+    write_rows(given.out, [row for rows in tables for row in rows], facts=facts)
+    for operator, rows in zip(operators, tables, strict=True):
+        print(f"{operator.title}\n{format_table(summarise(rows))}")
     print(f"wrote {given.out}")
     return 0
+
+
+def _chosen(network, names: Sequence[str] | None) -> list[Operator]:
+    """The operators of a network that are asked for, or all it has."""
+    from .operators import OPERATORS
+
+    for name in names or ():
+        if name not in network.operators:
+            raise ValueError(f"the network knows {', '.join(network.operators)}, got {name!r}")
+    names = names or list(network.operators)
+    for name in names:
+        if name not in OPERATORS:
+            raise ValueError(f"there is no operator {name!r}: choose from {', '.join(OPERATORS)}")
+    return [OPERATORS[name] for name in names]
 
 
 if __name__ == "__main__":

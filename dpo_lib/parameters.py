@@ -107,9 +107,9 @@ def as_gamma(
             gamma[:, 0] = given
         elif given.dim() == 1 and m == 1 and len(given) in (1, batch):
             gamma = given[:, None].expand(batch, 1).clone()
-        elif given.dim() == 1 and m > 1 and len(given) == m:
-            gamma = given.expand(batch, m).clone()
-        elif given.dim() == 2 and given.shape[1] == m and given.shape[0] in (1, batch):
+        elif (given.dim() == 1 and m > 1 and len(given) == m) or (
+            given.dim() == 2 and given.shape[1] == m and given.shape[0] in (1, batch)
+        ):
             gamma = given.expand(batch, m).clone()
         else:
             raise ValueError(

@@ -11,21 +11,23 @@ from pathlib import Path
 import torch
 
 from .files import write_atomically
-from .models.decoupled import DecoupledNetwork
+from .models.baselines import InputChannelNetwork
+from .models.decoupled import DecoupledNetwork, ParameterizedNetwork
 from .parameters import Parameter
 
 FORMAT = "dpo_lib 1"
+KINDS = {"decoupled": DecoupledNetwork, "input_channels": InputChannelNetwork}
 
 
 def save_network(
-    path: str | os.PathLike, network: DecoupledNetwork, *, card: dict | None = None, half: bool = False
+    path: str | os.PathLike, network: ParameterizedNetwork, *, card: dict | None = None, half: bool = False
 ) -> Path:
     """Write a network's weights, its form and its model card to one safetensors file, whole or not at all.
 
     Parameters
     ----------
     path : str or path
-    network : DecoupledNetwork
+    network : DecoupledNetwork or InputChannelNetwork
     card : dict
         How it was trained: anything that JSON can hold; comes back as ``network.card``.
     half : bool
@@ -33,10 +35,14 @@ def save_network(
     """
     from safetensors.torch import save_file
 
+    kind = next((kind for kind, form in KINDS.items() if type(network) is form), None)
+    if kind is None:
+        forms = ", ".join(form.__name__ for form in KINDS.values())
+        raise TypeError(f"expected a network of one of the forms {forms}, got {type(network).__name__}")
     form = {
         "format": FORMAT,
-        "operator": network.operator,
-        "parameters": [asdict(parameter) for parameter in network.parameter_ranges],
+        "kind": kind,
+        "operators": {name: [asdict(p) for p in parameters] for name, parameters in network.operators.items()},
         "network": network.config,
     }
     tensors = {
@@ -49,7 +55,7 @@ def save_network(
     return Path(path)
 
 
-def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> DecoupledNetwork:
+def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> ParameterizedNetwork:
     """Read a network that `save_network` wrote, ready for use (float32, evaluation mode).
 
     Raises
@@ -73,8 +79,14 @@ def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu")
     form = json.loads(metadata.get("form", "{}"))
     if form.get("format") != FORMAT:
         raise ValueError(f"{path} holds no network of this library (format {form.get('format')!r}, not {FORMAT!r})")
-    parameters = [Parameter(**{**p, "test_values": tuple(p["test_values"])}) for p in form["parameters"]]
-    network = DecoupledNetwork(parameters, operator=form["operator"], **form["network"])
+    operators = {
+        name: [Parameter(**{**p, "test_values": tuple(p["test_values"])}) for p in parameters]
+        for name, parameters in form["operators"].items()
+    }
+    kind = form.get("kind", "decoupled")
+    if kind not in KINDS:
+        raise ValueError(f"{path} holds a network of unknown kind {kind!r}, not {', '.join(KINDS)}: update dpo_lib")
+    network = KINDS[kind](operators, **form["network"])
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:
@@ -91,10 +103,12 @@ def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu")
 def pretrained_names() -> list[str]:
     """Names that `load_pretrained` knows."""
     folder = resources.files("dpo_lib") / "weights"
+    if not folder.is_dir():
+        return []
     return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".safetensors"))
 
 
-def load_pretrained(name: str = "l0", *, device: str | torch.device = "cpu") -> DecoupledNetwork:
+def load_pretrained(name: str = "l0", *, device: str | torch.device = "cpu") -> ParameterizedNetwork:
     """A network that comes with the library.
 
     Parameters
@@ -115,5 +129,5 @@ def load_pretrained(name: str = "l0", *, device: str | torch.device = "cpu") -> 
     """
     known = pretrained_names()
     if name not in known:
-        raise ValueError(f"there is no pretrained network {name!r}: choose from {', '.join(known)}")
+        raise ValueError(f"there is no pretrained network {name!r}: choose from {', '.join(known) or 'none'}")
     return load_network(str(resources.files("dpo_lib") / "weights" / f"{name}.safetensors"), device=device)

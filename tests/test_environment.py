@@ -147,7 +147,8 @@ def test_every_import_is_a_declared_dependency(folder, extras):
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 class TestMakefile:
     def make(self, *arguments, cwd):
-        outer = ("MAKE", "MFLAGS", "TORCH_INDEX", "CPU_INDEX", "PYTHON", "DEVICE", "IMAGES")  # of a make that runs the tests
+        # set by a make that runs the tests
+        outer = ("MAKE", "MFLAGS", "TORCH_INDEX", "CPU_INDEX", "PYTHON", "DEVICE", "IMAGES")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
         return subprocess.run(["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 

@@ -1,5 +1,7 @@
 """L0 smoothing against a plain NumPy computation of the paper's formula, and its laws."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -70,7 +72,7 @@ def test_more_lambda_leaves_fewer_edges_and_less_variation():
     image = photograph()
     results = [OPERATOR(image, lam) for lam in OPERATOR.parameters[0].test_values]
     variation = [np.abs(np.diff(r, axis=0)).sum() + np.abs(np.diff(r, axis=1)).sum() for r in results]
-    assert all(more > less for more, less in zip(variation, variation[1:], strict=False))
+    assert all(more > less for more, less in pairwise(variation))
     edges = [(np.abs(np.diff(r, axis=1)).sum(-1) > 1e-3).mean() for r in results]
     assert edges[0] > 2 * edges[-1]
 

@@ -168,6 +168,128 @@ def test_network_without_parameters():
         net(image, 0.5)
 
 
+RTV = [Parameter("lambda", 0.002, 0.05, sampling="log"), Parameter("sigma", 1, 6)]
+THREE = {"l0": [LAMBDA], "shock": [], "rtv": RTV}
+CASES = (("l0", 0.002), ("shock", None), ("rtv", (0.01, 2.0)), ("l0", 0.2))
+
+
+def joint(seed=0, **changes):
+    """A small joint net away from its initial state."""
+    torch.manual_seed(seed)
+    net = DecoupledNetwork(THREE, **{"width": 8, "dilations": (2, 4), **changes}).eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return net.requires_grad_(False)
+
+
+@pytest.mark.parametrize("code", ["number", "one_hot", "embedding"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"hidden": 6}, {"trunk": (5, 4)}, {"depthwise": True}, {"depthwise": True, "generated": "norm(all)"}],
+)
+def test_a_joint_batch_equals_one_by_one(code, settings):
+    net, images = joint(operator_code=code, **settings), torch.rand(4, 3, 19, 26)
+    rows = torch.zeros(4, 2)
+    for row, (_, value) in zip(rows, CASES, strict=True):
+        if value is not None:
+            row[: np.size(value)] = torch.as_tensor(value)
+    together = net(images, rows, operator=[name for name, _ in CASES])
+    for index, (name, value) in enumerate(CASES):
+        alone = net(images[index : index + 1], value, operator=name)
+        assert torch.allclose(together[index], alone[0], atol=1e-4)
+        assert torch.allclose(net.at(value, operator=name)(images[index : index + 1]), alone, atol=1e-5)
+    answers = [net(images[:1], value, operator=name) for name, value in CASES]
+    assert all((a - b).abs().max() > 1e-3 for a, b in itertools.combinations(answers, 2))
+
+
+SPELLINGS = {
+    "conv(all)": [f"conv{k}" for k in range(1, 11)],
+    "norm(all)": [f"norm{k}" for k in range(1, 10)],
+    "conv(9)": ["conv9"],
+    "conv(8)": ["conv8"],
+    "norm(5)": ["norm5"],
+    "norm(last)": ["norm9"],
+    "conv(last)": ["conv10"],
+    "conv(4).in": ["conv4"],
+    "conv(8).out": ["conv8"],
+    "norm(2)+conv(3)": ["norm2", "conv3"],
+    "none": [],
+}
+
+
+@pytest.mark.parametrize("where", SPELLINGS)
+def test_exactly_the_named_tensors_follow_gamma(where):
+    net, image = joint(generated=where), torch.rand(2, 3, 18, 21)
+    first, second = net.weights(0.002, operator="l0"), net.weights(0.2, operator="l0")
+    changed = [name for name in first if not torch.equal(first[name], second[name])]
+    assert sorted(changed) == sorted(SPELLINGS[where])
+    for name in changed:
+        if where.endswith((".in", ".out")):  # a slice of one input (or output) channel, the rest stays
+            axis = 1 if where.endswith(".in") else 0
+            assert torch.equal(*(w[name].narrow(axis, 1, w[name].shape[axis] - 1) for w in (first, second)))
+    answers = net(image, torch.tensor([[0.002, 0], [0.2, 0]]), operator=["l0", "l0"])
+    for answer, one, value in zip(answers, image, (0.002, 0.2), strict=True):
+        assert torch.allclose(answer, net(one[None], value, operator="l0")[0], atol=1e-4)
+    same = torch.equal(net(image, 0.002, operator="l0"), net(image, 0.2, operator="l0"))
+    assert same == (where == "none")
+
+
+@pytest.mark.parametrize("where", [w for w in SPELLINGS if w != "none"])
+@pytest.mark.parametrize("code", ["number", "embedding"])
+def test_gradients_reach_both_networks(where, code):
+    net = joint(generated=where, operator_code=code).requires_grad_(True).train()
+    values = torch.tensor([[0.01, 2.0], [0.01, 0]])
+    net(torch.rand(2, 3, 17, 18), values, operator=["rtv", "l0"]).square().sum().backward()
+    silent = {name for name, p in net.named_parameters() if p.grad is None or not bool(p.grad.any())}
+    if "norm" not in where:
+        assert not silent
+    else:  # scale and shift that are generated replace the module's own: of all, or of some channels
+        assert silent <= {"base_network.scale", "base_network.shift"}
+
+
+def test_wrong_words_for_what_is_generated():
+    for where in ("conv", "conv(11)", "norm(10)", "norm(3).in", "conv(all).out", "conv(0)", ""):
+        with pytest.raises(ValueError, match="generated must be"):
+            joint(generated=where)
+
+
+def test_joint_networks_say_what_is_wrong():
+    net, image = joint(), torch.rand(2, 3, 20, 24)
+    with pytest.raises(ValueError, match="operator must be one of l0, shock, rtv, got None"):
+        net(image, 0.02)
+    with pytest.raises(ValueError, match="operator must be one of l0, shock, rtv, got 'l7'"):
+        net(image, 0.02, operator="l7")
+    with pytest.raises(ValueError, match=r"lambda must lie in \[0.002, 0.05\] for rtv, got 0.1"):
+        net(image, 0.1, operator="rtv")
+    with pytest.raises(ValueError, match="shock has no parameter"):
+        net(image, 0.1, operator="shock")
+    with pytest.raises(ValueError, match=r"one operator per image \(2\), got 1"):
+        net(image, 0.02, operator=["l0"])
+    with pytest.raises(ValueError, match="operator_code must be one of"):
+        joint(operator_code="word")
+    with pytest.raises(ValueError, match="at least one operator"):
+        DecoupledNetwork({})
+
+
+def test_the_code_of_the_paper():
+    """i/n for the i-th of n operators, then the parameters, zero where there is none."""
+    net = joint(operator_code="number", rescaling="linear")
+    rows = [net.gamma_code(value, operator=name)[0] for name, value in CASES]
+    expected = [[1 / 3, -1, 0], [2 / 3, 0, 0], [1, 2 * 0.008 / 0.048 - 1, -0.6], [1 / 3, 1, 0]]
+    assert torch.allclose(torch.stack(rows), torch.tensor(expected), atol=1e-6)
+
+
+def test_depthwise_base_of_section_5():
+    """Pointwise to twice the width, 3x3 depth-wise, pointwise back; 27 layers."""
+    layers = convolutions(width=128, depthwise=True)
+    assert len(layers) == 27
+    assert [layer.weight_shape for layer in layers[3:6]] == [(256, 128, 1, 1), (256, 1, 3, 3), (128, 256, 1, 1)]
+    assert [layer.dilation for layer in layers[4:24:3]] == [2, 4, 4, 8, 8, 16, 1]
+    assert [k for k, layer in enumerate(layers) if layer.opens_block] == list(range(3, 24, 3))
+    assert [k for k, layer in enumerate(layers) if layer.closes_block] == list(range(5, 24, 3))
+
+
 def test_bad_input():
     net, image = network(), torch.rand(2, 3, 20, 24)
     with pytest.raises(ValueError, match=r"lambda must lie in \[0.002, 0.2\] for l0, got 0.5"):

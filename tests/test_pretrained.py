@@ -21,9 +21,42 @@ def test_round_trip(tmp_path, network):
     path = save_network(tmp_path / "deep" / "net.safetensors", network, card={"seed": 3})
     again, image = load_network(path), torch.rand(1, 3, 20, 24)
     assert again.card == {"seed": 3} and again.operator == "l0" and not again.training
-    assert again.parameter_ranges == network.parameter_ranges
+    assert again.operators == network.operators
     assert torch.equal(again(image, 0.05), network(image, 0.05))
     assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
+
+
+def _rewritten(path, change):
+    """The same file with another form."""
+    import json
+
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    form = json.loads(metadata["form"])
+    change(form)
+    save_file(tensors, path, metadata={**metadata, "form": json.dumps(form)})
+    return path
+
+
+def test_files_from_before_there_were_kinds_and_other_settings(tmp_path, network):
+    def older(form):
+        del form["kind"]
+        form["network"] = {k: form["network"][k] for k in ("width", "dilations", "residual_output", "rescaling")}
+
+    path = _rewritten(save_network(tmp_path / "net.safetensors", network), older)
+    image = torch.rand(1, 3, 20, 24)
+    assert torch.equal(load_network(path)(image, 0.05), network(image, 0.05))
+
+
+def test_unknown_kinds(tmp_path, network):
+    path = _rewritten(save_network(tmp_path / "net.safetensors", network), lambda form: form.update(kind="diffusion"))
+    with pytest.raises(ValueError, match="unknown kind 'diffusion', not decoupled, input_channels"):
+        load_network(path)
+    with pytest.raises(TypeError, match="DecoupledNetwork, InputChannelNetwork, got PlainNetwork"):
+        save_network(path, network.at(0.02))
 
 
 def test_half_precision_is_half_the_size(tmp_path, network):

@@ -17,7 +17,7 @@ from dpo_lib.bank import TargetBank, seeded, shrink_image
 from dpo_lib.images import save_image, to_tensor
 from dpo_lib.models import DecoupledNetwork
 from dpo_lib.operators import OPERATORS, Operator
-from dpo_lib.training import Phase, loss_of, main, resolve_precision
+from dpo_lib.training import Phase, build_network, loss_of, main, resolve_precision
 
 TINY = TrainConfig(
     scale="smoke",
@@ -98,6 +98,147 @@ def test_a_run_killed_at_any_step_ends_the_same(tmp_path, monkeypatch, when):
     assert same(whole, resumed.network)
 
 
+HALF = Operator(name="half", title="Half", function=lambda image: image / 2)
+NOISE = Operator(
+    name="noise",
+    title="Noise",
+    kind="restoration",
+    function=lambda image, sigma, shift, generator: (
+        image + sigma.view(-1, 1, 1, 1) * torch.randn(image.shape, generator=generator) + shift.view(-1, 1, 1, 1)
+    ),
+    parameters=(Parameter("sigma", 0.01, 0.1, sampling="log"), Parameter("shift", -0.1, 0.1)),
+)
+THREE = [GAIN, HALF, NOISE]
+JOINT = replace(TINY, operator_code="number", generated="conv(2)+norm(all)", hidden=4, replace_every=1)
+
+
+@pytest.mark.parametrize("when", [4, 6, 9])
+@pytest.mark.parametrize("change", [{}, {"model": "input_channels", "operator_code": "embedding"}])
+def test_a_killed_joint_run_ends_the_same(tmp_path, when, change):
+    config = replace(JOINT, **change)
+    whole = train(THREE, pictures(), config, progress=False).network
+    assert list(whole.operators) == ["gain", "half", "noise"] and whole.operator == "gain+half+noise"
+    draw, draws = TargetBank.batch, 0
+
+    def dying(self, *arguments):
+        nonlocal draws
+        draws += 1
+        if draws > when:
+            raise Killed
+        return draw(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(TargetBank, "batch", dying)
+        train(THREE, pictures(), config, out=tmp_path, checkpoint_every=0, progress=False)
+    resumed = train({o.name: o for o in THREE}, pictures(), config, out=tmp_path, progress=False)
+    assert resumed.finished and same(whole, resumed.network)
+    with pytest.raises(ValueError, match="other settings"):
+        train([HALF, GAIN, NOISE], pictures(), config, out=tmp_path, progress=False)
+
+
+def test_a_joint_net_learns_both_and_hears_which():
+    inverse = Operator(name="inverse", title="Inverse", function=lambda image: 1 - image)
+    config = replace(TINY, steps=150, learning_rate=1e-2, ema=0.9, phases=(Phase(1, 1, 48, 4),), entries_per_image=4)
+    net = train([GAIN, inverse], pictures(), config, progress=False).network
+    image = to_tensor(pictures(4)[3])
+    answers = {"gain": net(image, 0.3, operator="gain"), "inverse": net(image, operator="inverse")}
+    targets = {"gain": GAIN(image, 0.3), "inverse": inverse(image)}
+    for name, other in (("gain", "inverse"), ("inverse", "gain")):
+        error, wrong = (float((answers[n] - targets[name]).square().mean()) for n in (name, other))
+        assert error < 0.2 * wrong and error < 0.3 * float((image - targets[name]).square().mean())
+
+
+def test_joint_bank_gives_each_operator_its_part_of_every_image():
+    bank = TargetBank(THREE, pictures(4), entries_per_image=3, crop=20, progress=False)
+    bank.fill()
+    names = [entry.operator for entry in bank.entries]
+    assert sorted(names) == sorted(["gain", "half", "noise"] * 4)
+    single = TargetBank(THREE, pictures(4), entries_per_image=1, crop=20, progress=False)
+    single.fill()
+    seen = [set() for _ in range(4)]
+    for _ in range(3):  # an entry's next version is the next operator's
+        for index, entry in enumerate(single.entries):
+            seen[index].add(entry.operator)
+            assert len(entry.value) == {"gain": 1, "half": 0, "noise": 2}[entry.operator]
+        single.advance(single.replaced + 4)
+    assert all(len(one) == 3 for one in seen)
+    batch = bank.batch(40, seeded(3))
+    assert batch.value.shape == (40, 2) and set(batch.operators) == {"gain", "half", "noise"}
+    for name, row, shown, target in zip(batch.operators, batch.value, batch.input, batch.target, strict=True):
+        columns = {"gain": 1, "half": 0, "noise": 2}[name]
+        assert bool((row[:columns] != 0).all()) and not bool(row[columns:].any())
+        if name != "noise":
+            factor = 0.5 if name == "half" else float(row[0])
+            assert (shown * factor - target).abs().max() < 5e-3
+        else:
+            assert 0.3 * row[0] < (shown - target).std() < 1.7 * row[0]
+
+
+def test_one_operator_in_any_form_is_the_same_run():
+    forms = (GAIN, [GAIN], {"gain": GAIN})
+    first, *others = (train(form, pictures(), replace(TINY, steps=3), progress=False).network for form in forms)
+    assert all(same(first, other) for other in others) and first.operator == "gain"
+
+
+def test_bad_joint_runs():
+    with pytest.raises(ValueError, match="different names"):
+        train([GAIN, GAIN], pictures(), TINY, progress=False)
+    with pytest.raises(ValueError, match="different names, got none"):
+        train([], pictures(), TINY, progress=False)
+    with pytest.raises(ValueError, match="a single operator only, got 2"):
+        train([GAIN, HALF], pictures(), replace(TINY, values=(0.5,)), progress=False)
+    with pytest.raises(ValueError, match="3 operators need at least as many entries, got 2"):
+        train(THREE, pictures(2), replace(TINY, entries_per_image=1), progress=False)
+
+
+def test_settings_reach_the_network():
+    config = replace(TINY, generated="norm(last)", hidden=3, relu=False, depthwise=True, operator_code="number")
+    network = build_network([GAIN, HALF], config)
+    found = {name: network.config[name] for name in ("generated", "hidden", "relu", "depthwise", "operator_code")}
+    assert found == {name: getattr(config, name) for name in found}
+    assert build_network(GAIN, replace(TINY, trunk=(5, 2))).config["trunk"] == [5, 2]
+
+
+def test_checkpoints_from_before_there_were_other_models(tmp_path):
+    """They name only the settings of their time; all others were what the defaults are."""
+    train(GAIN, pictures(), TINY, out=tmp_path, minutes=1e-9, progress=False)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    run = json.loads(saved["identity"])
+    later = "model operator_code depthwise generated hidden relu trunk trained parameters"
+    run = {name: setting for name, setting in run.items() if name not in later.split()}
+    torch.save({**saved, "identity": json.dumps(run)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="other settings"):
+        train(GAIN, pictures(), replace(TINY, model="film"), out=tmp_path, progress=False)
+    assert train(GAIN, pictures(), TINY, out=tmp_path, progress=False).finished
+
+
+def test_joint_training_and_evaluation_from_the_command_line(tmp_path, capsys):
+    from dpo_lib.evaluation import main as evaluate_main
+    from dpo_lib.records import read_rows
+
+    for number, picture in enumerate(pictures(2, 66, 80)):
+        save_image(tmp_path / "images" / f"{number}.png", np.tile(picture, (2, 2, 1)))
+    images, model = str(tmp_path / "images"), str(tmp_path / "run" / "network.safetensors")
+    words = ["--images", images, "--out", str(tmp_path / "run"), "--scale", "smoke", "--steps", "2", "--width", "4"]
+    model_words = ["--generated", "norm(last)", "--depthwise", "--operator-code", "number", "--hidden", "2"]
+    names = ["--operator", "l0", "shock", "--name", "two filters", "--device", "cpu"]
+    assert main([*names, *words, *model_words]) == 0
+    card = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert card["name"] == "two filters" and card["operator"] == "l0+shock" and card["config"]["depthwise"]
+    words = ["--model", model, "--images", images]
+    assert evaluate_main([*words, "--out", str(tmp_path / "rows.csv")]) == 0
+    rows = read_rows(tmp_path / "rows.csv")
+    assert [row["operator"] for row in rows] == ["l0"] * 10 + ["shock"] * 2
+    assert "L0 smoothing" in capsys.readouterr().out
+    one = [*words, "--operator", "l0", "--values", "0.02", "--out", str(tmp_path / "one.csv")]
+    assert evaluate_main(one) == 0 and len(read_rows(tmp_path / "one.csv")) == 2
+    capsys.readouterr()
+    assert evaluate_main([*words, "--operator", "wmf", "--out", "x"]) == 2
+    assert "the network knows l0, shock, got 'wmf'" in capsys.readouterr().err
+    assert evaluate_main([*words, "--values", "1", "--out", "x"]) == 2
+    assert "--values needs one operator, got 2" in capsys.readouterr().err
+
+
 def test_a_killed_process_leaves_a_whole_checkpoint(tmp_path):
     """SIGKILL while training from the command line; the same command then goes on to the end."""
     for number, picture in enumerate(pictures(2, 96, 130)):
@@ -148,8 +289,7 @@ def test_smoke_scale_is_quick(tmp_path):
 def test_single_value_and_no_parameter():
     result = train(OPERATORS["l0"], pictures(), replace(TINY, steps=2, values=(0.02,)), progress=False)
     assert isinstance(result.network, DecoupledNetwork)
-    plain = Operator(name="half", title="Half", function=lambda image: image / 2)
-    network = train(plain, pictures(), replace(TINY, steps=2), progress=False).network
+    network = train(HALF, pictures(), replace(TINY, steps=2), progress=False).network
     assert network(to_tensor(pictures()[0])).shape == (1, 3, 66, 80)
 
 
@@ -179,8 +319,8 @@ def test_bank_holds_exact_pairs_and_replaces_the_oldest():
     again = TargetBank(OPERATORS["l0"], pictures(), entries_per_image=2, shrink=0.5, crop=20, seed=3, progress=False)
     again.fill(replaced=2)
     assert all(torch.equal(a.target, b.target) for a, b in zip(bank.entries, again.entries, strict=True))
-    inputs, targets, values = bank.batch(5, seeded(1))
-    assert inputs.shape == targets.shape == (5, 3, 20, 20) and values.shape == (5, 1)
+    inputs, targets, values, names = bank.batch(5, seeded(1))
+    assert inputs.shape == targets.shape == (5, 3, 20, 20) and values.shape == (5, 1) and names == ["l0"] * 5
 
 
 def test_bank_covers_the_range():
@@ -225,6 +365,8 @@ def test_schedule():
         ({"learning_rate": -1.0}, "must be positive"),
         ({"ema": 1.0}, r"lie in \[0, 1\)"),
         ({"precision": "float8"}, "precision must be"),
+        ({"model": "gan"}, "model must be one of"),
+        ({"trained": "some"}, "trained must be one of"),
     ],
 )
 def test_bad_settings(change, message):

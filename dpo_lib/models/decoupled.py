@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..images import as_batch
 from ..parameters import Parameter, as_gamma
 from .base_network import DILATIONS, MINIMUM_SIZE, BaseNetwork
+from .single_layer import INPUT_RANGE, SingleLayerTuner
 from .weight_learning import WeightLearningNetwork
 
 RESCALINGS = ("linear", "log")
-INPUT_RANGE = (-2.0, 3.0)  # unclipped noise leaves [0, 1]; 8-bit values by mistake are still caught
+OPERATOR_CODES = ("number", "one_hot", "embedding")
+EMBEDDING_SIZE = 8
 
 
 def rescale(gamma: torch.Tensor, parameters: Sequence[Parameter], *, rescaling: str = "log") -> torch.Tensor:
@@ -33,19 +36,171 @@ def rescale(gamma: torch.Tensor, parameters: Sequence[Parameter], *, rescaling: 
     return torch.stack(columns, dim=1) if columns else gamma
 
 
-class DecoupledNetwork(nn.Module):
-    """One pair of networks for an operator and all values of its parameters.
+class GammaCode(nn.Module):
+    """From operator names and parameter values to the code gamma that a network is fed.
 
     Parameters
     ----------
-    parameters : sequence of Parameter
-        m of them; empty for an operator without parameters.
-    operator : str
-        The operator's name, for error messages and model cards.
-    width, dilations, residual_output
-        See `BaseNetwork`.
+    operators : mapping
+        Operator name to its parameters; the order is part of the code.
     rescaling : {"log", "linear"}
-        How parameter values become codes; "log" applies to parameters sampled in log scale (paper: linear).
+    operator_code : {"number", "one_hot", "embedding"}
+        With several operators: one number i/n for the i-th of n (paper), one coordinate each, or a learned vector.
+    """
+
+    def __init__(self, operators: Mapping[str, Sequence[Parameter]], *, rescaling: str, operator_code: str):
+        super().__init__()
+        if rescaling not in RESCALINGS:
+            raise ValueError(f"rescaling must be one of {', '.join(RESCALINGS)}, got {rescaling!r}")
+        if operator_code not in OPERATOR_CODES:
+            raise ValueError(f"operator_code must be one of {', '.join(OPERATOR_CODES)}, got {operator_code!r}")
+        if not operators:
+            raise ValueError("a network needs at least one operator, got none")
+        self.operators = {name: tuple(parameters) for name, parameters in operators.items()}
+        self.rescaling = rescaling
+        self.parameter_codes = max(len(parameters) for parameters in self.operators.values())
+        n = len(self.operators)
+        if n == 1:
+            table = torch.zeros(1, 0)
+        elif operator_code == "number":
+            table = torch.arange(1, n + 1)[:, None] / n
+        elif operator_code == "one_hot":
+            table = torch.eye(n)
+        else:
+            table = nn.Parameter(torch.randn(n, EMBEDDING_SIZE))
+        if isinstance(table, nn.Parameter):
+            self.table = table
+        else:
+            self.register_buffer("table", table, persistent=False)
+        self.codes = self.table.shape[1] + self.parameter_codes
+
+    def index(self, operator: str | None) -> int:
+        """Position of an operator; None is allowed when there is only one."""
+        names = list(self.operators)
+        if operator is None and len(names) == 1:
+            return 0
+        if operator not in names:
+            raise ValueError(f"operator must be one of {', '.join(names)}, got {operator!r}")
+        return names.index(operator)
+
+    def forward(
+        self, value=None, *, operator: str | Sequence[str] | None = None, batch: int = 1, check_range: bool = True
+    ) -> torch.Tensor:
+        """Codes, tensor (batch, codes): the operator's coordinates, then its parameters in [-1, 1] (0 where it has
+        fewer than others).
+
+        Raises
+        ------
+        ValueError
+            An unknown operator, a value outside its range, or a shape that does not fit.
+        """
+        if operator is None or isinstance(operator, str):
+            return self._rows(value, self.index(operator), batch, check_range)
+        if len(operator) != batch:
+            raise ValueError(f"expected one operator per image ({batch}), got {len(operator)}")
+        given = [None] * batch if value is None else torch.as_tensor(value, dtype=torch.float64).reshape(batch, -1)
+        rows = []
+        for name, row in zip(operator, given, strict=True):
+            index = self.index(name)
+            m = len(self.operators[name])
+            row = row[:m] if row is not None and m else None
+            rows.append(self._rows(row[None] if row is not None else None, index, 1, check_range))
+        return torch.cat(rows)
+
+    def _rows(self, value, index: int, batch: int, check_range: bool) -> torch.Tensor:
+        name, parameters = list(self.operators.items())[index]
+        gamma = as_gamma(value, parameters=parameters, batch=batch, owner=name, check_range=check_range)
+        code = rescale(gamma, parameters, rescaling=self.rescaling).to(self.table)
+        padding = code.new_zeros(batch, self.parameter_codes - len(parameters))
+        return torch.cat([self.table[index].expand(batch, -1), code, padding], dim=1)
+
+
+class ParameterizedNetwork(nn.Module):
+    """What all networks with a parameter share: the call, its checks, and the code. Subclasses say `answer`.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter, or mapping
+        The operator's parameters (m of them, possibly none); or, for one network for several operators, operator
+        name to parameters.
+    operator : str
+        The operator's name where `parameters` is a sequence.
+    rescaling, operator_code
+        See `GammaCode`.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter] | Mapping[str, Sequence[Parameter]],
+        *,
+        operator: str = "",
+        rescaling: str = "log",
+        operator_code: str = "one_hot",
+    ):
+        super().__init__()
+        operators = parameters if isinstance(parameters, Mapping) else {operator: parameters}
+        self.gamma_code = GammaCode(operators, rescaling=rescaling, operator_code=operator_code)
+        self.config: dict = {"rescaling": rescaling, "operator_code": operator_code}
+        self.card: dict = {}
+
+    @property
+    def operators(self) -> dict[str, tuple[Parameter, ...]]:
+        """Operator names and their parameters."""
+        return self.gamma_code.operators
+
+    @property
+    def operator(self) -> str:
+        """The operator's name; of a joint network, all names joined by "+"."""
+        return "+".join(self.operators)
+
+    def answer(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, H, W) and codes (B, codes) to images."""
+        raise TypeError(f"{type(self).__name__} does not say how it answers")
+
+    def forward(self, image, value=None, *, operator: str | Sequence[str] | None = None, check_range: bool = True):
+        """Answer for the image(s) at the parameter value(s).
+
+        Parameters
+        ----------
+        image : tensor (B, 3, H, W) floating in [0, 1], or ndarray (H, W, 3) floating in [0, 1] or uint8
+        value : number, sequence or tensor, optional
+            A number for all images, or one value per image; None for the parameters' defaults.
+        operator : str or sequence of str, optional
+            Which operator, for a network that knows several; or one per image (then `value` has a row per image).
+        check_range : bool
+            Refuse values outside the range that the network was trained on.
+
+        Returns
+        -------
+        Same kind as `image`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Bad image (at least 16 pixels a side), value or operator; the message says what was expected.
+        """
+        if self.training and isinstance(image, torch.Tensor):  # the training loop's own batches need no check
+            batch, restore = image, lambda result: result
+        else:
+            batch, restore = as_batch(image, minimum_size=MINIMUM_SIZE, low=INPUT_RANGE[0], high=INPUT_RANGE[1])
+        code = self.gamma_code(value, operator=operator, batch=batch.shape[0], check_range=check_range)
+        if isinstance(image, torch.Tensor):
+            return self.answer(batch, code)
+        with torch.no_grad():
+            return restore(self.answer(batch.to(next(self.parameters())), code))
+
+
+class DecoupledNetwork(ParameterizedNetwork):
+    """One pair of networks for an operator (or several) and all values of its parameters.
+
+    Parameters
+    ----------
+    parameters, operator, rescaling, operator_code
+        See `ParameterizedNetwork` (paper: linear rescaling, operator code "number").
+    width, dilations, depthwise, residual_output
+        See `BaseNetwork`.
+    generated, hidden, relu, trunk
+        See `WeightLearningNetwork`. With a late `generated`, such as "norm(last)", `tuner` makes new values cheap.
 
     Examples
     --------
@@ -57,96 +212,67 @@ class DecoupledNetwork(nn.Module):
 
     def __init__(
         self,
-        parameters: Sequence[Parameter],
+        parameters: Sequence[Parameter] | Mapping[str, Sequence[Parameter]],
         *,
         operator: str = "",
+        rescaling: str = "log",
+        operator_code: str = "one_hot",
         width: int = 64,
         dilations: Sequence[int] = DILATIONS,
+        depthwise: bool = False,
         residual_output: bool = True,
-        rescaling: str = "log",
+        generated: str = "conv(all)",
+        hidden: int = 0,
+        relu: bool = True,
+        trunk: Sequence[int] = (),
     ):
-        super().__init__()
-        if rescaling not in RESCALINGS:
-            raise ValueError(f"rescaling must be one of {', '.join(RESCALINGS)}, got {rescaling!r}")
-        self.parameter_ranges = tuple(parameters)
-        self.operator = operator
-        self.rescaling = rescaling
-        self.config = {
+        super().__init__(parameters, operator=operator, rescaling=rescaling, operator_code=operator_code)
+        base = {
             "width": width,
             "dilations": list(dilations),
+            "depthwise": depthwise,
             "residual_output": residual_output,
-            "rescaling": rescaling,
         }
-        self.base_network = BaseNetwork(width=width, dilations=dilations, residual_output=residual_output)
+        weight = {"generated": generated, "hidden": hidden, "relu": relu, "trunk": list(trunk)}
+        self.config |= {**base, **weight}
+        self.base_network = BaseNetwork(**base)
         self.weight_learning_network = WeightLearningNetwork(
-            self.base_network.convolutions, codes=len(self.parameter_ranges), last_is_zero=residual_output
+            self.base_network.convolutions, codes=self.gamma_code.codes, last_is_zero=residual_output, **weight
         )
 
-    def gamma_code(self, value, *, batch: int = 1, check_range: bool = True) -> torch.Tensor:
-        """What the weight learning network is fed: tensor (batch, m) in [-1, 1].
+    def weights(
+        self, value=None, *, operator: str | None = None, check_range: bool = True
+    ) -> dict[str, torch.Tensor]:
+        """The base network's weights for one parameter value: name to tensor, without a batch axis."""
+        return self.generate(self.gamma_code(value, operator=operator, check_range=check_range))
 
-        Raises
-        ------
-        ValueError
-            A value outside its parameter's range, or a shape that does not fit; see `parameters.as_gamma`.
-        """
-        gamma = as_gamma(
-            value, parameters=self.parameter_ranges, batch=batch, owner=self.operator, check_range=check_range
-        )
-        return rescale(gamma, self.parameter_ranges, rescaling=self.rescaling).to(self.base_network.scale)
+    def generate(self, code: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The base network's weights for codes (B, codes), with a batch axis only where the images' codes differ."""
+        if len(code) > 1 and not bool((code == code[:1]).all()):
+            return self.weight_learning_network(code)
+        fixed = self.weight_learning_network.fixed
+        weights = self.weight_learning_network(code[:1])
+        return {name: tensor if tensor is fixed.get(name) else tensor[0] for name, tensor in weights.items()}
 
-    def weights(self, value=None, *, check_range: bool = True) -> dict[str, torch.Tensor]:
-        """The base network's weights for one parameter value: layer name to tensor of its `weight_shape`."""
-        code = self.gamma_code(value, check_range=check_range)
-        return {name: weight[0] for name, weight in self.weight_learning_network(code).items()}
+    def answer(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, H, W) and codes (B, codes) to images; equal codes generate their weights once."""
+        return self.base_network(image, self.generate(code))
 
-    def forward(self, image, value=None, *, check_range: bool = True):
-        """Answer for the image(s) at the parameter value(s).
+    def tuner(self, image: torch.Tensor | np.ndarray) -> SingleLayerTuner:
+        """Run once what does not depend on the parameters: ``net.tuner(image)(value)`` is ``net(image, value)``."""
+        return SingleLayerTuner(self, image)
 
-        Parameters
-        ----------
-        image : tensor (B, 3, H, W) floating in [0, 1], or ndarray (H, W, 3) floating in [0, 1] or uint8
-        value : number, sequence or tensor, optional
-            A number for all images, or one value per image; None for the parameters' defaults.
-        check_range : bool
-            Refuse values outside the range that the network was trained on.
-
-        Returns
-        -------
-        Same kind as `image`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            Bad image (at least 16 pixels a side) or value; the message says what was expected.
-        """
-        if self.training and isinstance(image, torch.Tensor):  # the training loop's own batches need no check
-            return self._answer(image, value, check_range)
-        parameter = self.base_network.scale
-        batch, restore = as_batch(image, minimum_size=MINIMUM_SIZE, low=INPUT_RANGE[0], high=INPUT_RANGE[1])
-        if isinstance(image, torch.Tensor):
-            return self._answer(batch, value, check_range)
-        with torch.no_grad():
-            return restore(self._answer(batch.to(parameter), value, check_range))
-
-    def _answer(self, image: torch.Tensor, value, check_range: bool) -> torch.Tensor:
-        code = self.gamma_code(value, batch=image.shape[0], check_range=check_range)
-        if bool((code == code[:1]).all()):  # one weight for all: no need to generate it B times
-            weights = {name: weight[0] for name, weight in self.weight_learning_network(code[:1]).items()}
-        else:
-            weights = self.weight_learning_network(code)
-        return self.base_network(image, weights)
-
-    def at(self, value=None, *, check_range: bool = True) -> PlainNetwork:
+    def at(self, value=None, *, operator: str | None = None, check_range: bool = True) -> PlainNetwork:
         """A plain module for one parameter value: weights baked in, same output, ready for export."""
         with torch.no_grad():
-            return PlainNetwork(self.base_network, self.weights(value, check_range=check_range)).eval().requires_grad_(False)
+            weights = self.weights(value, operator=operator, check_range=check_range)
+        return PlainNetwork(self.base_network, weights).eval().requires_grad_(False)
 
 
 class PlainNetwork(nn.Module):
     """A base network with its weights baked in: ``module(image)`` on tensors (B, 3, H, W), nothing generated."""
 
-    def __init__(self, base_network: BaseNetwork, weights: dict[str, torch.Tensor]):
+    def __init__(self, base_network: BaseNetwork, weights: Mapping[str, torch.Tensor]):
         super().__init__()
         self.base_network = copy.deepcopy(base_network)
         self.weights = nn.ParameterDict({name: weight.detach().clone() for name, weight in weights.items()})

@@ -1,0 +1,98 @@
+"""One step of training: the network, its arithmetic, its loss, its optimiser and the average of its weights."""
+
+from __future__ import annotations
+
+import torch
+
+from .bank import Batch, Operators, as_operators
+from .config import TrainConfig
+from .models.baselines import build_model
+from .models.decoupled import ParameterizedNetwork
+
+LOG_FLOOR = 1e-5  # squared error below which log_l2 stops rewarding (50 dB)
+
+
+def resolve_precision(precision: str, device: torch.device, *, width: int) -> torch.dtype:
+    """Arithmetic of the convolutions: "auto" is bfloat16 wherever that is computed natively, else float32.
+
+    Notes
+    -----
+    On a CPU only widths that are multiples of 16 count as native: for others, torch 2.13's gradient of grouped,
+    dilated bfloat16 convolutions is not a number (found with widths 8, 20 and 24 on an AVX-512 machine).
+    """
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_units = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        native = device.type == "cpu" and width % 16 == 0 and bool(has_units())
+    if precision == "bfloat16" and device.type == "cpu" and width % 16:
+        raise ValueError(f"bfloat16 on a CPU needs a width that is a multiple of 16, got {width}: use float32")
+    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and native) else torch.float32
+
+
+def loss_of(prediction: torch.Tensor, target: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of a batch and its mean PSNR in dB (no rounding, for the log)."""
+    squared = (prediction.float() - target).square().flatten(1).mean(1)
+    psnr_db = -10 * torch.log10(squared.detach().clamp_min(1e-10)).mean()
+    return (squared.mean() if kind == "l2" else torch.log(squared + LOG_FLOOR).mean()), psnr_db
+
+
+def build_network(operators: Operators, config: TrainConfig) -> ParameterizedNetwork:
+    """The untrained network of a configuration; the same seed gives the same numbers on every device."""
+    parameters = {name: operator.parameters for name, operator in as_operators(operators).items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return build_model(parameters, **config.network_settings)
+
+
+class Learner:
+    """The network, the running average of its weights, its optimiser, and one step of them."""
+
+    def __init__(self, operators, config: TrainConfig, device: torch.device, initial: ParameterizedNetwork | None):
+        self.config, self.device, self.joint = config, device, len(operators) > 1
+        self.dtype = resolve_precision(config.precision, device, width=config.width)
+        self.network, self.average = (build_network(operators, config).to(device) for _ in range(2))
+        if initial is not None:
+            self.network.load_state_dict(initial.state_dict())
+            self.average.load_state_dict(initial.state_dict())
+        self.average.requires_grad_(False)
+        if config.trained == "norm":
+            for name, parameter in self.network.named_parameters():
+                parameter.requires_grad_(name in ("base_network.scale", "base_network.shift") or ".norm" in name)
+        self.weights = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=device.type == "cuda"
+        )
+        self.modules = {"network": self.network, "average": self.average, "optimizer": self.optimizer}
+
+    def step(self, batch: Batch, step: int) -> tuple[float, float]:
+        """Learn from a batch; gives its loss and PSNR."""
+        config = self.config
+        loss, psnr_db = loss_of(self.predict(batch), batch.target, config.loss)
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError(
+                f"the loss became {float(loss)} at step {step}: lower learning_rate (now {config.learning_rate:g})"
+            )
+        loss.backward()
+        self.update(step)
+        return float(loss.detach()), float(psnr_db)
+
+    def update(self, step: int) -> None:
+        """Use the gradients up: the optimiser's step, then the average of the weights."""
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate_at(step)
+        torch.nn.utils.clip_grad_norm_(self.weights, config.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        decay = min(config.ema, (step + 1) / (step + 10)) if config.ema else 0.0
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+
+    def predict(self, batch: Batch) -> torch.Tensor:
+        """The network's answers, in the run's arithmetic."""
+        value = batch.value if batch.value.shape[1] else None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            return self.network(
+                batch.input, value, operator=batch.operators if self.joint else None, check_range=False
+            )

@@ -1,0 +1,186 @@
+"""What the decoupled network is compared with, on the same base network and behind the same call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ..parameters import Parameter
+from .base_network import DILATIONS, BaseNetwork
+from .decoupled import DecoupledNetwork, ParameterizedNetwork
+from .weight_learning import WeightLearningNetwork
+
+# the last two are trained at the two ends of the range and interpolated between
+END_POINT_MODELS = {"interpolation": "conv(all)+norm(all)", "adafm": "norm(all)"}
+MODELS = ("decoupled", "input_channels", "film", "base_only", *END_POINT_MODELS)
+
+
+class InputChannelNetwork(ParameterizedNetwork):
+    """The parameters as extra input channels: one constant picture per coordinate of the code (Chen et al. 2017).
+
+    Parameters
+    ----------
+    parameters, operator, rescaling, operator_code
+        See `ParameterizedNetwork`.
+    width, dilations, depthwise, residual_output
+        See `BaseNetwork`.
+
+    Notes
+    -----
+    Instance normalisation takes away whatever is constant over the image, and so would lose the code. As in the
+    reference, every layer gives IN(x) + lambda x with a learned number lambda instead (there batch normalisation);
+    lambda starts at 1 in the first layer and at 0 in the others.
+
+    References
+    ----------
+    .. [1] Q. Chen, J. Xu, V. Koltun, "Fast image processing with fully-convolutional networks", ICCV 2017.
+       doi:10.1109/ICCV.2017.273
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter] | Mapping[str, Sequence[Parameter]],
+        *,
+        operator: str = "",
+        rescaling: str = "log",
+        operator_code: str = "one_hot",
+        width: int = 64,
+        dilations: Sequence[int] = DILATIONS,
+        depthwise: bool = False,
+        residual_output: bool = True,
+    ):
+        super().__init__(parameters, operator=operator, rescaling=rescaling, operator_code=operator_code)
+        base = {
+            "width": width,
+            "dilations": list(dilations),
+            "depthwise": depthwise,
+            "residual_output": residual_output,
+        }
+        self.config |= base
+        self.base_network = BaseNetwork(**base, codes=self.gamma_code.codes)
+        self.weight_learning_network = WeightLearningNetwork(
+            self.base_network.convolutions, codes=self.gamma_code.codes, generated="none", last_is_zero=residual_output
+        )
+
+    def answer(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, H, W) and codes (B, codes) to images."""
+        return self.base_network(image, self.weight_learning_network(code), code)
+
+
+def build_model(
+    parameters: Sequence[Parameter] | Mapping[str, Sequence[Parameter]],
+    *,
+    model: str = "decoupled",
+    operator: str = "",
+    generated: str = "conv(all)",
+    hidden: int = 0,
+    relu: bool = True,
+    trunk: Sequence[int] = (),
+    **settings,
+) -> ParameterizedNetwork:
+    """An untrained network of one kind.
+
+    Parameters
+    ----------
+    parameters, operator
+        See `ParameterizedNetwork`.
+    model : str
+        "decoupled"
+            `DecoupledNetwork` (the paper).
+        "input_channels"
+            `InputChannelNetwork`.
+        "film"
+            Conditional instance normalisation: the code generates the scale and shift of every normalisation, and no
+            convolution (Perez et al. 2018).
+        "base_only"
+            The base network alone: it hears no parameter, and answers the same for all (Table 13, where it is
+            trained on a single value).
+        "interpolation", "adafm"
+            One net for the low end of the range, and a second one that starts from it for the high end; in between
+            the weights are interpolated, linearly in the code (deep network interpolation, Wang et al. 2019). With
+            "adafm" the convolutions stay as they are and only the scale and shift of the normalisations follow the
+            high end (He et al. 2019, feature modification with filters of size 1). This function gives one end;
+            `train` trains both and joins them with `interpolated`.
+    generated, hidden, relu, trunk
+        See `DecoupledNetwork`; only for "decoupled" (`hidden`, `relu` and `trunk` for "film" as well).
+    **settings
+        Keywords that all kinds share: width, dilations, depthwise, residual_output, rescaling, operator_code.
+
+    References
+    ----------
+    .. [1] E. Perez et al., "FiLM: visual reasoning with a general conditioning layer", AAAI 2018.
+       doi:10.1609/aaai.v32i1.11671
+    .. [2] X. Wang, K. Yu, C. Dong, X. Tang, C. C. Loy, "Deep network interpolation for continuous imagery effect
+       transition", CVPR 2019. doi:10.48550/arXiv.1811.10515
+    .. [3] J. He, C. Dong, Y. Qiao, "Modulating image restoration with continual levels via adaptive feature
+       modification layers", CVPR 2019. doi:10.48550/arXiv.1904.08118
+
+    Examples
+    --------
+    >>> net = build_model([Parameter("lambda", 0, 1)], model="film", operator="l0", width=8)
+    >>> net.weight_learning_network.generated[0], len(net.weight_learning_network.generated)
+    ('norm1', 19)
+    """
+    if model not in MODELS:
+        raise ValueError(f"model must be one of {', '.join(MODELS)}, got {model!r}")
+    if model == "input_channels":
+        return InputChannelNetwork(parameters, operator=operator, **settings)
+    heads = {"hidden": hidden, "relu": relu, "trunk": trunk}
+    if model == "film":
+        generated = "norm(all)"
+    elif model != "decoupled":
+        generated, heads = "none", {}
+    return DecoupledNetwork(parameters, operator=operator, generated=generated, **heads, **settings)
+
+
+def interpolated(
+    low: DecoupledNetwork, high: DecoupledNetwork, *, generated: str = "conv(all)+norm(all)"
+) -> DecoupledNetwork:
+    """One network out of two for the ends of the range: its weights run linearly from the first's to the second's.
+
+    That is a decoupled network with A = (W_high - W_low) / 2 and B = (W_high + W_low) / 2, for the code runs from -1
+    to 1: linear in the parameter, or in its logarithm, as the two networks' `rescaling` says.
+
+    Parameters
+    ----------
+    low, high : DecoupledNetwork
+        Of the same form, with ``generated="none"``, for one operator with one parameter.
+    generated : str
+        Which tensors run (the others are the first network's), see `generated_names`.
+
+    Raises
+    ------
+    ValueError
+        Networks of different forms, or with something generated, or not of one parameter.
+    """
+    operators = low.operators
+    if operators != high.operators or low.config != high.config or low.config["generated"] != "none":
+        raise ValueError("interpolated needs two networks of the same form with generated='none'")
+    check_one_parameter(operators)
+    net = DecoupledNetwork(operators, **{**low.config, "generated": generated})
+    with torch.no_grad():
+        net.base_network.load_state_dict(low.base_network.state_dict())
+        ends = [_all_weights(one) for one in (low, high)]
+        for name, weight in net.weight_learning_network.fixed.items():
+            weight.copy_(ends[0][name])
+        for name, head in net.weight_learning_network.heads.items():
+            first, second = (end[name].flatten() for end in ends)
+            head.bias.copy_((second + first) / 2)
+            head.weight.copy_((second - first)[:, None] / 2)
+    return net.to(low.base_network.scale.device)
+
+
+def check_one_parameter(operators: Mapping[str, Sequence[Parameter]]) -> Parameter:
+    """The one parameter of the one operator, or an error: only then has the range two ends."""
+    counts = {name: len(parameters) for name, parameters in operators.items()}
+    if list(counts.values()) != [1]:
+        raise ValueError(f"interpolation needs one operator with one parameter, got numbers of parameters {counts}")
+    return next(iter(operators.values()))[0]
+
+
+def _all_weights(network: DecoupledNetwork) -> dict[str, torch.Tensor]:
+    """Convolutions, and the scale and shift of each normalisation, (2, C)."""
+    base, fixed = network.base_network, dict(network.weight_learning_network.fixed.items())
+    norms = {f"norm{k + 1}": torch.stack(base.scale_and_shift(k, {})) for k in range(len(base.norm_channels))}
+    return fixed | norms

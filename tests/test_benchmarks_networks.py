@@ -1,0 +1,72 @@
+"""The benchmarks of the networks run, and what they say fits together."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module
+
+
+def test_inference(benchmark, tmp_path, capsys):
+    from dpo_lib.records import read_rows
+
+    main = benchmark("inference").main
+    assert main(["--quick", "--operator", "l0", "shock", "--out", str(tmp_path / "rows.csv")]) == 0
+    rows = read_rows(tmp_path / "rows.csv")
+    assert [row["operator"] for row in rows] == ["l0", "shock"] * 2
+    for row in rows:
+        assert 0 < row["difference"] < 1e-5 and row["whole_ms"] >= row["whole_least_ms"] > 0
+        assert row["times_faster"] == pytest.approx(row["whole_ms"] / row["tuner_ms"])
+        assert row["kept_mib"] == pytest.approx(4 * (4 if row["base"].startswith("64") else 8) * 32 * 40 / 2**20)
+    assert "threads" in capsys.readouterr().out
+
+
+def test_inference_leaves_out_what_does_not_fit(benchmark, monkeypatch, capsys):
+    inference = benchmark("inference")
+    monkeypatch.setattr(inference, "memory_there", lambda device: 0.0)
+    assert inference.main(["--sizes", "64x48"]) == 1
+    assert "left out: 64 channels at 64x48 needs about" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="WIDTHxHEIGHT, got '5K'"):
+        inference.main(["--sizes", "5K"])
+
+
+def test_training(benchmark, tmp_path):
+    from dpo_lib.records import read_rows
+
+    main = benchmark("training").main
+    assert main(["--quick", "--layout", "both", "--out", str(tmp_path / "rows.csv")]) == 0
+    rows = read_rows(tmp_path / "rows.csv")
+    assert [row["layout"] for row in rows] == ["channels_last", "contiguous"]
+    for row in rows:
+        assert row["loss_difference"] < 1e-4  # batched and one by one are the same step
+        parts = sum(row[f"{name}_ms"] for name in ("batch", "forward", "backward", "update"))
+        assert row["step_ms"] == pytest.approx(parts) and row["gflop_s"] > 0
+        assert row["times_faster"] == pytest.approx(row["loop_step_ms"] / row["step_ms"])
+
+
+def test_arithmetic_counted_by_hand(benchmark):
+    """A step of a network with one block: three times the multiplications of its seven convolutions."""
+    training = benchmark("training")
+    config = training.replace(training.SCALES["cpu"], width=4, dilations=(1,), precision="float32")
+    row = training.measure(
+        config, crop=32, batch=2, device="cpu", seconds=0.01, layout="channels_last", compiled=False
+    )
+    full, half = 32 * 32, 16 * 16
+    multiplications = full * 9 * (16 + 16 + 16 + 12) + half * (9 * (16 + 16 + 16) + 16 * 16)
+    codes = 2 * sum([9 * 16] * 6 + [16 * 16, 9 * 12])  # the weights that two images' values generate
+    assert row["step_gflop"] * 1e9 == pytest.approx(3 * 2 * (2 * multiplications + codes), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["inference", "training"])
+def test_scripts_explain_themselves(name):
+    found = subprocess.run([sys.executable, str(FOLDER / f"{name}.py"), "--help"], capture_output=True, text=True)
+    assert found.returncode == 0 and "--quick" in found.stdout

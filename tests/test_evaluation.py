@@ -1,0 +1,75 @@
+"""Evaluation: what is compared with what, for one operator and for a joint network."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dpo_lib import Operator, Parameter, evaluate, summarise
+from dpo_lib.models import DecoupledNetwork
+
+GAIN = Operator(
+    name="gain",
+    title="Gain",
+    function=lambda image, gain: image * gain.view(-1, 1, 1, 1),
+    parameters=(Parameter("gain", 0.2, 0.9, test_values=(0.2, 0.5)),),
+)
+HALF = Operator(name="half", title="Half", function=lambda image: image / 2)
+GRAY = Operator(
+    name="gray",
+    title="Gray",
+    kind="restoration",
+    function=lambda image, generator: (image + 0.1 * torch.randn(image.shape, generator=generator)).clamp(0, 1),
+)
+IMAGES = {name: np.random.default_rng(seed).random((20, 26, 3)) for seed, name in enumerate("ab")}
+
+
+class Joint:
+    """Remembers how it was called, and answers as the operators do."""
+
+    def __init__(self):
+        self.operators = {"gain": GAIN.parameters, "half": ()}
+        self.calls = []
+
+    def __call__(self, image, value=None, *, operator, check_range=True):
+        self.calls.append((operator, value))
+        return {"gain": GAIN, "half": HALF}[operator](image, value)
+
+
+def test_a_joint_network_is_told_the_operator():
+    network = Joint()
+    rows = evaluate(network, GAIN, IMAGES)
+    assert network.calls == [("gain", 0.2), ("gain", 0.5)] * 2
+    assert all(row["psnr_db"] == float("inf") for row in rows)
+    rows = evaluate(network, HALF, IMAGES)
+    assert network.calls[4:] == [("half", None)] * 2 and [row["value"] for row in rows] == ["", ""]
+    assert summarise(rows, by="operator")[0]["operator"] == "half"
+
+
+def test_a_real_joint_network():
+    net = DecoupledNetwork({"gain": GAIN.parameters, "half": ()}, width=4, dilations=(1,)).eval()
+    rows = evaluate(net, HALF, IMAGES)  # untrained: gives the image back
+    assert all(row["psnr_db"] == pytest.approx(row["input_psnr_db"]) for row in rows)
+    with pytest.raises(ValueError, match="operator must be one of gain, half, got 'gray'"):
+        evaluate(net, GRAY, IMAGES)
+
+
+def test_one_operator_is_called_without_a_name():
+    rows = evaluate(lambda image, value: GAIN(image, value), GAIN, IMAGES, values=[0.3])
+    assert len(rows) == 2 and all(row["psnr_db"] == float("inf") for row in rows)
+
+
+def test_what_psnr_is_measured_on():
+    found = {on: evaluate(lambda image, value: image, GRAY, IMAGES, on=on) for on in ("rgb", "gray", "luminance")}
+    means = {on: summarise(rows)[-1]["psnr_db"] for on, rows in found.items()}
+    assert means["rgb"] < means["gray"] < means["luminance"]  # luma averages the noise, studio range shrinks it
+    assert evaluate(lambda image, value: image, GRAY, IMAGES) == found["luminance"]
+    to_gray = dataclasses.replace(GRAY, target=lambda image: image.mean(1, keepdim=True).expand_as(image))
+    by_default = evaluate(lambda image, value: image, to_gray, IMAGES)  # a gray target is measured as it is
+    assert by_default == evaluate(lambda image, value: image, to_gray, IMAGES, on="gray")
+
+
+def test_nothing_to_evaluate_on():
+    with pytest.raises(ValueError, match="no image to evaluate on"):
+        evaluate(Joint(), GAIN, {})

@@ -1,0 +1,72 @@
+"""Every numbered notebook: its form, a run that really trains, and strict comparison that notices a wrong number."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from dpo_lib.reproduce import declared_parameters, execute_notebook, find_notebooks
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = find_notebooks(ROOT)
+CONTRACT = {"scale", "train", "device", "operator", "images", "seed", "n_images"}
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def printed(notebook):
+    return "".join(o.get("text", "") for cell in code_cells(notebook) for o in cell.outputs)
+
+
+@every_notebook
+def test_form(path):
+    """Prose first, one cell of plain parameters, outputs of one clean run from top to bottom."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = code_cells(notebook)
+    assert notebook.cells[0].source.startswith(f"# {path.stem[:2]} ")
+    assert len(cells) < 1.7 * (len(notebook.cells) - len(cells)), "hardly any prose"
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells) == 1
+    assert declared_parameters(path) >= CONTRACT
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "not one clean run"
+    assert printed(notebook), "no outputs: there is nothing to compare"
+    assert not any(o.output_type == "error" for cell in cells for o in cell.outputs)
+    assert all("nbval-skip" not in cell.metadata.get("tags", []) for cell in cells)
+
+
+@every_notebook
+def test_trains_at_smoke_scale(path, tmp_path, monkeypatch):
+    """`papermill NOTEBOOK OUT -p train True -p scale smoke`; figures and tables go to the folder that is asked for."""
+    monkeypatch.setenv("DPO_LIB_OUTPUT", str(tmp_path))
+    before = {file: file.stat().st_mtime_ns for file in (ROOT / "figures").glob("*")}
+    execute_notebook(path, tmp_path / "out.ipynb", parameters={"train": True, "scale": "smoke", "n_images": 1})
+    assert list((tmp_path / "figures").glob(f"{path.stem[:2]}_*.png")) and list((tmp_path / "results").rglob("*.csv"))
+    assert before == {file: file.stat().st_mtime_ns for file in (ROOT / "figures").glob("*")}
+    if "train_network" in path.read_text(encoding="utf-8"):
+        shipped, trained = (nbformat.read(file, as_version=4) for file in (path, tmp_path / "out.ipynb"))
+        assert "30/30" in json.dumps(trained), "no training of 30 steps in the executed copy"
+        assert printed(shipped) != printed(trained)
+
+
+def test_a_wrong_number_is_noticed(tmp_path):
+    """The comparison itself: the first cells of a notebook pass, and fail after one digit has changed."""
+    notebook = nbformat.read(ROOT / "notebooks" / "03_continuous_parameters.ipynb", as_version=4)
+    last = next(i for i, cell in enumerate(notebook.cells) if cell.get("outputs"))
+    notebook.cells = notebook.cells[: last + 1]
+    output = notebook.cells[last].outputs[0]
+    assert "0.002" in output.text
+    outcomes = []
+    for number, text in enumerate((output.text, output.text.replace("0.002", "0.003"))):
+        output.text = text
+        copy = tmp_path / f"copy{number}.ipynb"
+        nbformat.write(notebook, copy)
+        command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider"]
+        run = subprocess.run([*command, str(copy)], cwd=tmp_path, capture_output=True, text=True)
+        outcomes.append((run.returncode, run.stdout))
+    assert outcomes[0][0] == 0, outcomes[0][1]
+    assert outcomes[1][0] == 1 and "0.003" in outcomes[1][1], outcomes[1][1]
