@@ -113,12 +113,13 @@ def summarise(rows: Sequence[dict], *, by: str = "value") -> list[dict]:
     return [*table, mean(rows, "average")]
 
 
-def format_table(rows: Sequence[dict]) -> str:
-    """Rows as aligned text: dB with two decimals, SSIM with four."""
+def format_table(rows: Sequence[dict], *, db_digits: int = 2, ssim_digits: int = 4) -> str:
+    """Rows as aligned text: dB with two decimals, SSIM with four, unless told otherwise."""
 
     def text(key, value):
         if isinstance(value, float):
-            return f"{value:.2f}" if key.endswith("_db") else f"{value:.4f}" if "ssim" in key else f"{value:g}"
+            digits = db_digits if key.endswith("_db") else ssim_digits if "ssim" in key else None
+            return f"{value:g}" if digits is None else f"{value:.{digits}f}"
         return str(value)
 
     cells = [list(rows[0]), *([text(key, row[key]) for key in rows[0]] for row in rows)]

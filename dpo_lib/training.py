@@ -233,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         samples=result.samples,
         wall_time_s=round(result.seconds),
         finished=result.finished,
-        device=_device_name(given.device),
+        device=device_name(given.device),
         precision=result.precision,
         training_images=len(images),
     )
@@ -287,7 +287,8 @@ def _operators_named(names: Sequence[str]) -> list[Operator]:
     return [OPERATORS[name] for name in names]
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """What a computation runs on, for the record."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"

@@ -53,19 +53,20 @@ not trained on. Beyond the parameter range above, and on pictures unlike photogr
 
 def smallest_precision(network, path: Path, photo: dict) -> bool:
     """Whether 16 bits are enough: they are if they cost less than 0.02 dB on average."""
-    operator = OPERATORS[network.operator]
+    first = next(iter(network.operators))
     with tempfile.TemporaryDirectory() as folder:
         half = load_network(save_network(Path(folder) / "half.safetensors", network, half=True))
-        full_db, half_db = (summarise(evaluate(n, operator, photo))[-1]["psnr_db"] for n in (network, half))
+        full_db, half_db = (summarise(evaluate(n, OPERATORS[first], photo))[-1]["psnr_db"] for n in (network, half))
     print(f"32 bits: {full_db:.3f} dB, 16 bits: {half_db:.3f} dB")
     return full_db - half_db < HALF_COSTS_AT_MOST_DB
 
 
 def measure(network, images: dict, path: Path, facts: dict) -> list[dict]:
-    """Evaluate, write the rows, and give their averages."""
-    rows = evaluate(network, OPERATORS[network.operator], images, progress=True)
+    """Evaluate, write the rows, and give their averages: by value, or for several operators by operator."""
+    names = list(network.operators)
+    rows = [row for name in names for row in evaluate(network, OPERATORS[name], images, progress=True)]
     write_rows(path, rows, facts=provenance(**facts, model=network.card, seed=0, device="cpu"))
-    return summarise(rows)
+    return summarise(rows, by="value" if len(names) == 1 else "operator")
 
 
 def main() -> int:

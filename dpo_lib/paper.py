@@ -1,0 +1,211 @@
+"""The numbers that the paper prints, by table, for showing them beside ours.
+
+Fan, Chen, Yuan, Hua, Yu, Chen, "A general decoupled learning framework for parameterized image operators", TPAMI 2021,
+doi:10.1109/TPAMI.2019.2925793. Peak signal-to-noise ratios in dB.
+
+The paper tested filters on 100 PASCAL VOC images that it does not name: its absolute numbers and ours compare roughly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+AVERAGE = "average"
+
+# the parameter values that the paper tests at; for the filters the first and the last are the ends of the range
+VALUES: dict[str, tuple[float | None, ...]] = {
+    "l0": (0.002, 0.00431, 0.02, 0.09283, 0.2),
+    "wls": (0.1, 0.21544, 1, 4.64159, 10),
+    "rtv": (0.002, 0.00447, 0.01, 0.02236, 0.05),
+    "rgf": (1, 3.25, 5.5, 7.75, 10),
+    "wmf": (1, 3.25, 5.5, 7.75, 10),
+    "llf": (2, 3, 5, 7, 8),
+    "super_resolution": (2, 3, 4),
+    "denoise": (15, 25, 50),
+    "deblock": (10, 20),
+    "derain": (None,),
+}
+
+# operator -> network -> PSNR at each value, then their average
+TABLE1 = {
+    "l0": {
+        "single": (40.69, 38.96, 36.07, 33.08, 31.75, 36.11),
+        "numerous": (39.46, 38.72, 35.71, 31.92, 30.43, 35.25),
+    },
+    "wls": {
+        "single": (44.00, 43.14, 41.93, 39.42, 39.13, 41.52),
+        "numerous": (42.12, 42.64, 41.63, 39.64, 38.51, 40.91),
+    },
+    "rtv": {
+        "single": (41.11, 40.91, 40.50, 41.07, 40.73, 40.86),
+        "numerous": (40.66, 41.10, 41.07, 40.77, 39.18, 40.55),
+    },
+    "rgf": {
+        "single": (41.77, 38.36, 38.11, 37.65, 37.52, 38.68),
+        "numerous": (37.03, 38.27, 38.35, 37.99, 37.08, 37.74),
+    },
+    "wmf": {
+        "single": (39.06, 39.78, 39.94, 40.06, 39.49, 39.66),
+        "numerous": (36.79, 38.76, 38.53, 39.20, 38.72, 38.40),
+    },
+    "llf": {
+        "single": (38.00, 34.64, 32.34, 30.11, 29.53, 32.93),
+        "numerous": (37.83, 35.71, 32.29, 29.91, 28.95, 32.94),
+    },
+}
+TABLE2 = {
+    "super_resolution": {"single": (31.78, 28.78, 27.31), "numerous": (31.62, 28.76, 27.31)},
+    "denoise": {"single": (31.17, 28.94, 26.22), "numerous": (31.07, 28.98, 26.14)},
+    "deblock": {"single": (29.26, 31.49), "numerous": (29.17, 31.43)},
+}
+
+# operator -> average SSIM of the single and of the numerous network
+TABLE1_SSIM = {
+    "l0": (0.981, 0.979),
+    "wls": (0.990, 0.990),
+    "rtv": (0.990, 0.990),
+    "rgf": (0.986, 0.984),
+    "wmf": (0.985, 0.980),
+    "llf": (0.983, 0.983),
+}
+TABLE2_SSIM = {"super_resolution": (0.806, 0.804), "denoise": (0.808, 0.807), "deblock": (0.849, 0.849)}
+
+# network -> average over the values, for each operator, then over the operators
+TABLE3_OPERATORS = ("l0", "wls", "rtv", "rgf", "wmf", "llf", "super_resolution", "denoise", "deblock", "derain")
+TABLE3 = {
+    "1 operator": (35.25, 40.91, 40.55, 37.74, 38.40, 32.94, 29.23, 28.73, 30.30, 29.86, 34.40),
+    "6 or 4 operators": (33.27, 37.39, 37.00, 35.41, 36.06, 30.08, 28.89, 28.67, 30.10, 30.32, 32.72),
+    "10 operators": (32.67, 36.59, 36.03, 34.64, 35.08, 29.77, 28.53, 28.36, 29.69, 30.45, 32.18),
+    "10 operators, input channels": (31.01, 34.85, 34.20, 33.10, 33.61, 28.58, 28.21, 28.05, 29.48, 29.12, 31.02),
+}
+TABLE3["10 operators, number"] = TABLE3["10 operators"]  # the paper's operator code is a number
+TABLE3_SSIM = {
+    "1 operator": 0.926,
+    "6 or 4 operators": 0.918,
+    "10 operators": 0.913,
+    "10 operators, number": 0.913,
+    "10 operators, input channels": 0.899,
+}
+
+# number of generated parameters -> RTV's average over the five lambdas
+TABLE4 = {"1": 40.55, "2": 40.43, "3": 40.53, "4": 40.50}
+
+# size -> what is timed -> ms; the paper says nothing about synchronisation, and these numbers leave no room for it
+TABLE5 = {
+    "VGA": {"input channels": 4.87, "whole network": 6.20, "tuning": 0.59, "tuning, CPU": 0.65},
+    "720p": {"input channels": 5.02, "whole network": 6.45, "tuning": 0.72, "tuning, CPU": 0.85},
+    "1080p": {"input channels": 5.88, "whole network": 6.90, "tuning": 0.79, "tuning, CPU": 0.98},
+}
+
+# one network for ten operators at their default values
+TABLE6_OPERATORS = ("l0", "wls", "rtv", "rgf", "wmf", "llf", "llf_remap", "wls_enhance", "stylization", "pencil")
+TABLE6 = (31.81, 36.59, 34.28, 33.29, 34.00, 29.74, 32.41, 34.40, 26.66, 25.61, 31.87)
+TABLE6_SSIM = 0.943
+TABLE6_OTHERS = {"BGU": (24.62, 0.816), "HDRNet": (26.92, 0.833)}
+
+# Tables 7 to 10: operator -> method -> PSNR at each value
+RESTORATION = {
+    "deblock": {
+        "single layer": (29.31, 31.60),
+        "JPEG": (27.77, 30.07),
+        "DnCNN": (29.19, 31.59),
+        "MemNet": (29.45, 31.83),
+    },
+    "super_resolution": {
+        "single layer": (31.67, 28.76, 27.29),
+        "bicubic": (29.56, 27.21, 25.96),
+        "DnCNN": (31.90, 28.85, 27.29),
+    },
+    "denoise": {"single layer": (31.48, 29.11, 26.22), "BM3D": (31.07, 28.57, 25.62)},
+    "derain": {"single layer": (30.08,), "DerainNet": (28.94,), "DnCNN": (30.90,)},
+}
+RESTORATION_SSIM = {"deblock": (0.8170, 0.8816), "super_resolution": (0.8934, 0.7969, 0.7257)}
+
+# WLS at lambda 10, kernels of the numerous against those of the single network, all layers
+TABLE11 = {"largest_correlation": 0.184, "variance_numerous": (4, 28), "variance_single": (140, 792)}
+
+# what is generated -> average PSNR and SSIM over ten operators
+TABLE12 = {
+    "norm(1)": (31.21, 0.945),
+    "norm(7)": (31.14, 0.943),
+    "norm(14)": (30.90, 0.939),
+    "norm(19)": (28.67, 0.889),
+    "conv(19)": (30.85, 0.932),
+    "conv(19).in": (30.03, 0.916),
+    "conv(19).out": (24.96, 0.778),
+    "norm(all)": (31.62, 0.947),
+    "conv(all)": (31.63, 0.947),
+}
+
+# network -> average over WLS's five values
+TABLE13 = {"single": 41.52, "base only": 40.54, "numerous": 40.91, "hidden, ReLU": 39.56, "hidden, linear": 39.67}
+
+# L0 at values that the first network has not seen
+TABLE14_VALUES = (0.0025, 0.0033, 0.12, 0.16)
+TABLE14 = {"five values": (39.33, 38.95, 31.40, 30.69), "at the value": (40.19, 39.77, 31.78, 31.13)}
+
+# L0 with a network for L0 and WLS that is told the right or the wrong operator
+WRONG_CODE = {"told l0": 34.0, "told wls": 26.0}
+
+
+def _numbers() -> Iterator[tuple[tuple, float | None, float | None]]:
+    """Every cell as (table, network, operator, value), PSNR, SSIM."""
+    for table, psnr_db, ssim in (("table1", TABLE1, TABLE1_SSIM), ("table2", TABLE2, TABLE2_SSIM)):
+        for operator, networks in psnr_db.items():
+            for position, (network, row) in enumerate(networks.items()):
+                count = len(VALUES[operator])
+                for value, number in zip(VALUES[operator], row, strict=False):
+                    yield (table, network, operator, value), number, None
+                average = row[count] if len(row) > count else None
+                yield (table, network, operator, AVERAGE), average, ssim[operator][position]
+    for network, row in TABLE3.items():
+        for operator, number in zip((*TABLE3_OPERATORS, AVERAGE), row, strict=True):
+            ssim = TABLE3_SSIM[network] if operator == AVERAGE else None
+            yield ("table3", network, operator, AVERAGE), number, ssim
+    for network, number in TABLE4.items():
+        yield ("table4", network, "rtv", AVERAGE), number, None
+    for operator, number in zip((*TABLE6_OPERATORS, AVERAGE), TABLE6, strict=True):
+        key = ("table6", "single layer", operator, AVERAGE)
+        yield key, number, TABLE6_SSIM if operator == AVERAGE else None
+    for method, (number, ssim) in TABLE6_OTHERS.items():
+        yield ("table6", method, AVERAGE, AVERAGE), number, ssim
+    for operator, methods in RESTORATION.items():
+        for method, row in methods.items():
+            for position, (value, number) in enumerate(zip(VALUES[operator], row, strict=True)):
+                ours = method == "single layer" and operator in RESTORATION_SSIM
+                ssim = RESTORATION_SSIM[operator][position] if ours else None
+                yield ("table7_10", method, operator, value), number, ssim
+    for network, (number, ssim) in TABLE12.items():
+        yield ("table12", network, AVERAGE, AVERAGE), number, ssim
+    for network, number in TABLE13.items():
+        yield ("table13", network, "wls", AVERAGE), number, None
+    for network, row in TABLE14.items():
+        for value, number in zip(TABLE14_VALUES, row, strict=True):
+            yield ("table14", network, "l0", value), number, None
+    for network, number in WRONG_CODE.items():
+        yield ("wrong_code", network, "l0", AVERAGE), number, None
+
+
+NUMBERS = {key: (psnr_db, ssim) for key, psnr_db, ssim in _numbers()}
+
+
+def number(table: str, network: str, operator: str, value: float | str | None) -> tuple[float | None, float | None]:
+    """PSNR in dB and SSIM that the paper has in a cell, None where it has none.
+
+    Parameters
+    ----------
+    table : str
+        "table1" ... "table14", "table7_10" for the four of restoration, "wrong_code".
+    network : str
+        The row's name, such as "single", "numerous" or "norm(1)".
+    operator : str
+        Or "average", over all operators.
+    value : float or None
+        The parameter's value, None without a parameter; or "average".
+
+    Examples
+    --------
+    >>> number("table1", "numerous", "l0", 0.02), number("table1", "numerous", "l0", "average")
+    ((35.71, None), (35.25, 0.979))
+    """
+    return NUMBERS.get((table, network, operator, value), (None, None))

@@ -1,0 +1,425 @@
+"""The list of experiments against the paper and the operators; running, stopping, going on, and collecting them."""
+
+import csv
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dpo_lib import SCALES, load_network, paper, train
+from dpo_lib.config import Phase
+from dpo_lib.experiments import EXPERIMENTS, FILTERS, LOG_SAMPLED, UNSEEN, VALUES, find
+from dpo_lib.image_sets import image_set, rain_of_pairs
+from dpo_lib.images import save_image, to_tensor
+from dpo_lib.learner import build_network
+from dpo_lib.metrics import psnr
+from dpo_lib.operators import OPERATORS
+from dpo_lib.records import read_rows
+from dpo_lib.run_files import Settings, read_record, state_of
+from dpo_lib.runner import main
+from dpo_lib.runs import TrainingImages, _alone, _Answers, run
+
+TINY = replace(
+    SCALES["smoke"], steps=2, width=4, phases=(Phase(1.0, 1.0, 16, 2),), replace_every=1, precision="float32"
+)
+ONE_OF_EACH_TABLE = (
+    "table1/l0/0.02", "table2/denoise/25", "table3/restoration4", "table4/rtv/3", "table5/times", "table6",
+    "table7", "table11/kernels", "table12/conv19.in", "table13/wls/hidden_relu", "table14/l0/numerous", "wrong_code",
+    "beyond/llf/half_range", "inject/l0/adafm",
+)  # fmt: skip
+
+
+def pictures(n=2, height=18, width=23):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width] / width
+    base = [0.5 + 0.3 * np.sin(9 * x[..., None] + k) * (y[..., None] > 0.4) for k in range(n)]
+    return [np.uint8(255 * np.clip(b + 0.05 * rng.standard_normal((height, width, 3)), 0, 1)) for b in base]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(SCALES, "smoke", TINY)
+    monkeypatch.setattr("dpo_lib.measurements.SIZES", {"VGA": (480, 640)})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number, picture in enumerate(pictures()):
+        save_image(tmp_path / "images" / f"{number}.png", picture)
+    return tmp_path
+
+
+def command(folder, *words, out="out"):
+    images = str(folder / "images")
+    return main(["run", *words, "--images", images, "--tests", images, "--scale", "smoke", "--device", "cpu",
+                 "--out", str(folder / out)])  # fmt: skip
+
+
+def settings_of(folder, out="out", **changes):
+    images = str(folder / "images")
+    return Settings(folder / out, scale="smoke", images=(images,), tests=images, progress=False, **changes)
+
+
+def record_of(folder, id_, out="out"):
+    return json.loads((folder / out / "results" / "smoke" / "runs" / f"{id_}.json").read_text())
+
+
+# the list
+
+
+def test_values_are_the_operators():
+    for name, values in VALUES.items():
+        parameters = OPERATORS[name].parameters
+        assert (parameters[0].test_values if parameters else (None,)) == values
+    for name in FILTERS:
+        parameter = OPERATORS[name].parameters[0]
+        assert (parameter.low, parameter.high) == (VALUES[name][0], VALUES[name][-1])
+        assert (parameter.sampling == "log") == (name in LOG_SAMPLED)
+        assert all(parameter.low < value < parameter.high for value in UNSEEN[name])
+        assert not set(UNSEEN[name]) & set(VALUES[name])
+
+
+def test_the_papers_averages_are_averages():
+    """Slips of the pen: the paper's averages, to their last digit, are those of its numbers."""
+    for networks in paper.TABLE1.values():
+        for row in networks.values():
+            assert np.mean(row[:-1]) == pytest.approx(row[-1], abs=0.0101)
+    for row in (*paper.TABLE3.values(), paper.TABLE6):
+        assert np.mean(row[:-1]) == pytest.approx(row[-1], abs=0.0101)
+    for name, networks in paper.TABLE2.items():
+        of_table3 = paper.number("table3", "1 operator", name, "average")[0]
+        assert np.mean(networks["numerous"]) == pytest.approx(of_table3, abs=0.0101)
+
+
+def test_every_number_of_the_paper_has_a_place():
+    filled = {fill for experiment in EXPERIMENTS.values() for fill in experiment.fills}
+    filled |= {(cell.table, cell.network) for experiment in EXPERIMENTS.values() for cell in experiment.cells()}
+    cells = {cell[:4] for experiment in EXPERIMENTS.values() for cell in experiment.cells()}
+    others = {"BGU", "HDRNet", "JPEG", "DnCNN", "MemNet", "bicubic", "BM3D", "DerainNet"}
+    for table, network, operator, value in paper.NUMBERS:
+        if network not in others:
+            assert (table, network) in filled
+            assert value == "average" or (table, network, operator, value) in cells
+    assert EXPERIMENTS["table1/wls/numerous"].cells()[1].paper_psnr_db == 42.64
+
+
+def test_no_network_is_trained_twice():
+    trained = [
+        (e.operators, e.parameters, e.trained_range, e.config()) for e in EXPERIMENTS.values() if e.trains
+    ]
+    assert len(set(trained)) == len(trained)
+    owners = {
+        "table14/l0/numerous": "table1/l0/numerous",
+        "table3/joint10/one_hot": "table3/joint10",
+        "beyond/l0/five_values": "table14/l0/five_values",
+        "table4/rtv/1": "table1/rtv/numerous",
+    }
+    assert {id_: EXPERIMENTS[id_].same_as for id_ in owners} == owners
+    for experiment in EXPERIMENTS.values():
+        assert all(EXPERIMENTS[id_].trains for id_ in (*experiment.needs, experiment.same_as) if id_)
+
+
+def test_finding():
+    assert [e.id for e in find(["table1/l0/0.02", "table6"])] == ["table1/l0/0.02", "table6/single_layer"]
+    assert len(find(["table1/l0"])) == 6 and len(find(["table1/*/numerous"])) == 6 and len(find(["table1"])) == 36
+    with pytest.raises(ValueError, match="no experiment 'table1/lo/numerous': did you mean table1/l0/numerous"):
+        find(["table1/lo/numerous"])
+    with pytest.raises(ValueError, match="no experiment 'qqq': python -m dpo_lib.experiments list"):
+        find(["qqq"])
+
+
+@pytest.mark.parametrize("id_", [id_ for id_, experiment in EXPERIMENTS.items() if experiment.trains])
+def test_every_network_can_be_built(id_):
+    experiment = EXPERIMENTS[id_]
+    config = replace(experiment.config("smoke"), width=4 * experiment.width_factor)
+    network = build_network(experiment.training_operators(), config)
+    assert list(network.operators) == list(experiment.operators)
+    for scale in ("cpu", "paper"):  # the settings are accepted there as well
+        assert experiment.config(scale).scale == scale
+
+
+def distinct():
+    """One experiment of each kind of configuration: values and seeds make no difference to what is built and run."""
+    kinds = {}
+    for id_, experiment in EXPERIMENTS.items():
+        if experiment.trains:
+            config = experiment.config()
+            kind = replace(config, values=config.values and (1.0,), seed=0)
+            kinds.setdefault((experiment.operators, experiment.parameters, experiment.trained_range is None, kind), id_)
+    return list(kinds.values())
+
+
+@pytest.mark.parametrize("id_", distinct())
+def test_every_kind_of_network_learns_a_step(id_):
+    experiment = EXPERIMENTS[id_]
+    config = replace(experiment.config("smoke", steps=1), entries_per_image=len(experiment.operators))
+    if config.model in ("adafm", "interpolation"):
+        config = replace(config, steps=2)
+    operators, [picture] = experiment.training_operators(), pictures(1)
+    before = build_network(operators, config).state_dict()
+    result = train(operators, [picture], config, progress=False)
+    after = result.network.state_dict()
+    assert result.finished and all(bool(torch.isfinite(tensor).all()) for tensor in after.values())
+    assert before.keys() != after.keys() or any(not torch.equal(before[name], after[name]) for name in after)
+
+
+# running
+
+
+def test_one_of_each_table(folder, capsys):
+    assert command(folder, *ONE_OF_EACH_TABLE, "--steps", "1") == 1  # end-point networks need two steps
+    assert "inject/l0/adafm: failed, adafm trains at the two ends" in capsys.readouterr().out
+    assert command(folder, "inject/l0/adafm") == 0
+    rest = [id_ for id_ in ONE_OF_EACH_TABLE if not id_.startswith("inject")]
+    assert command(folder, *rest, "--steps", "1") == 0  # all there
+    assert "0 to run (13 chosen)" in capsys.readouterr().out
+    assert main(["collect", "--out", str(folder / "out")]) == 0
+    tables = folder / "out" / "results" / "smoke"
+    assert sorted(path.stem for path in tables.glob("*.csv")) == sorted(
+        ["table1", "table2", "table3", "table4", "table5", "table6", "table7_10", "table11", "table12", "table13",
+         "table14", "wrong_code", "beyond", "inject"]
+    )  # fmt: skip
+
+    def cell(table, network, operator, value):
+        [row] = [r for r in read_rows(tables / f"{table}.csv")
+                 if (r["network"], r["operator"], r["value"]) == (network, operator, value)]  # fmt: skip
+        return row
+
+    ours = cell("table1", "single", "l0", 0.02)
+    [of_record] = record_of(folder, "table1/l0/0.02")["rows"]
+    assert ours["paper_psnr_db"] == 36.07 and ours["psnr_db"] == pytest.approx(of_record["psnr_db"])
+    assert ours["images"] == 1 and ours["run"] == "table1/l0/0.02" and ours["test_set"] == "images"
+    missing = cell("table1", "single", "l0", "average")  # four of the five are not there
+    assert missing["psnr_db"] == "" and missing["paper_psnr_db"] == 36.11
+    assert cell("table1", "single", "l0", 0.2)["psnr_db"] == "" and cell("table6", "BGU (paper)", "average", "average")
+    numerous = [cell("table1", "numerous", "wls", value)["psnr_db"] for value in VALUES["wls"]]
+    average = cell("table1", "numerous", "wls", "average")
+    assert average["psnr_db"] == pytest.approx(np.mean(numerous), abs=1e-3) and average["paper_ssim"] == 0.99
+    assert cell("table6", "single layer", "l0", "default")["paper_psnr_db"] == 31.81
+    ten = [cell("table12", "conv(19).in", name, "default")["psnr_db"] for name in paper.TABLE6_OPERATORS]
+    whole = cell("table12", "conv(19).in", "average", "average")
+    assert whole["psnr_db"] == pytest.approx(np.mean(ten), abs=1e-3) and whole["paper_psnr_db"] == 30.03
+    right, wrong = (cell("wrong_code", f"told {name}", "l0", "average") for name in ("l0", "wls"))
+    assert (right["paper_psnr_db"], wrong["paper_psnr_db"]) == (34, 26) and right["psnr_db"] != wrong["psnr_db"]
+    kernels = read_rows(tables / "table11.csv")
+    assert len(kernels) == 20 and kernels[3]["correlation_same_start"] > 0.5 > abs(kernels[3]["correlation"])
+    assert {row["network"] for row in read_rows(tables / "table5.csv")} == {"input channels", "whole network", "tuning"}
+
+
+def test_a_record_says_what_made_it(folder):
+    assert command(folder, "beyond/rgf/half_range", "--test-images", "2") == 0
+    record = record_of(folder, "beyond/rgf/half_range")
+    assert record["config"]["seed"] == 0 and record["samples"] == 4 and record["versions"]["torch"] and record["commit"]
+    assert [file["file"] for file in record["files"]] == ["0.png", "1.png"] and len(record["files"][0]["sha256"]) == 64
+    assert record["measured_on"]["photographs"]["files"] == record["files"] and record["wall_time_s"] >= 0
+    assert [row["value"] for row in record["rows"]] == [1, 3.25, 7.75, 10]
+    run_folder = folder / "out" / "runs" / "smoke" / "beyond" / "rgf" / "half_range"
+    network = load_network(run_folder / "network.safetensors")
+    assert (network.operators["rgf"][0].low, network.operators["rgf"][0].high) == (3.25, 7.75)
+    with open(run_folder / "rows.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["value"] == "10"]
+    mean = np.mean([float(row["psnr_db"]) for row in rows])
+    assert len(rows) == 2 and record["rows"][-1]["psnr_db"] == pytest.approx(mean, abs=1e-3)
+    facts = json.loads((run_folder / "run.json").read_text())
+    assert facts["files"] == record["files"] and facts["scale"] == "smoke"  # what tools/ship_network.py reads
+
+
+def test_same_seed_same_rows(folder):
+    for out, *words in (("a",), ("b",), ("c", "--seed", "1")):
+        assert command(folder, "table2/denoise/25", *words, out=out) == 0
+    rows = [record_of(folder, "table2/denoise/25", out=out)["rows"] for out in "ab"]
+    assert rows[0] == rows[1]
+    path = folder / "c" / "results" / "smoke-seed1" / "runs" / "table2" / "denoise" / "25.json"
+    other = json.loads(path.read_text())
+    assert other["rows"] != rows[0] and other["config"]["seed"] == 1
+
+
+@pytest.mark.parametrize("damage", ["truncated", "not a record", "a row is missing", "of another run"])
+def test_damaged_records_are_named_and_run_again(folder, capsys, damage):
+    assert command(folder, "table1/l0/0.02", "table1/l0/numerous") == 0
+    path = folder / "out" / "results" / "smoke" / "runs" / "table1" / "l0" / "numerous.json"
+    good = path.read_text()
+    if damage == "truncated":
+        path.write_text(good[: len(good) // 2])
+    elif damage == "not a record":
+        path.write_text("[1, 2]")
+    else:
+        record = json.loads(good)
+        record |= {"id": "table1/l0/0.02"} if damage == "of another run" else {"rows": record["rows"][1:]}
+        path.write_text(json.dumps(record))
+    capsys.readouterr()
+    main(["collect", "--out", str(folder / "out")])
+    assert "table1/l0/numerous" in (said := capsys.readouterr().out) and "is damaged" in said
+    table = read_rows(folder / "out" / "results" / "smoke" / "table1.csv")
+    assert [row["run"] for row in table if row["psnr_db"] != ""] == ["table1/l0/0.02"]
+    assert main(["status", "table1/l0", "--scale", "smoke", "--out", str(folder / "out")]) == 0
+    assert "damaged" in capsys.readouterr().out
+    assert command(folder, "table1/l0/0.02", "table1/l0/numerous") == 0
+    assert "table1/l0/numerous: " in (said := capsys.readouterr().out) and "1 to run (2 chosen)" in said
+    assert json.loads(path.read_text())["rows"] == json.loads(good)["rows"]
+
+
+def test_damaged_networks_and_checkpoints_are_made_again(folder, capsys):
+    assert command(folder, "table1/l0/0.02") == 0
+    run_folder = folder / "out" / "runs" / "smoke" / "table1" / "l0" / "0.02"
+    rows = record_of(folder, "table1/l0/0.02")["rows"]
+    for names in (["network.safetensors", "checkpoint.pt"], ["run.json"]):
+        for name in names:
+            (run_folder / name).write_bytes((run_folder / name).read_bytes()[:200])
+        assert command(folder, "table1/l0/0.02", "--again") == 0
+        said = capsys.readouterr().out
+        assert all(f"{name} is damaged" in said for name in names)
+    assert record_of(folder, "table1/l0/0.02")["rows"] == rows
+    load_network(run_folder / "network.safetensors")
+
+
+def test_larger_runs_are_kept(folder, capsys):
+    assert command(folder, "table1/l0/0.02", "--steps", "3") == 0
+    path = folder / "out" / "results" / "smoke" / "runs" / "table1" / "l0" / "0.02.json"
+    of_the_paper = folder / "out" / "results" / "paper" / "runs" / "table1" / "l0" / "0.02.json"
+    of_the_paper.parent.mkdir(parents=True)
+    of_the_paper.write_text(path.read_text())
+    kept = path.read_bytes()
+    for words in ([], ["--again"]):
+        capsys.readouterr()
+        assert command(folder, "table1/l0/0.02", *words) == 0  # two steps
+        assert "kept, its record has 6 samples" in capsys.readouterr().out
+    experiment, settings = EXPERIMENTS["table1/l0/0.02"], settings_of(folder)
+    assert run(experiment, settings, TrainingImages(settings.images))[0] == "larger"
+    assert path.read_bytes() == of_the_paper.read_bytes() == kept
+    assert command(folder, "table1/l0/0.02", "--steps", "5") == 1  # more is welcome, but not on top of it
+    assert "holds a run with other settings: move it away" in capsys.readouterr().out and path.read_bytes() == kept
+
+
+def test_minutes_stop_and_the_same_command_goes_on(folder, monkeypatch, capsys):
+    monkeypatch.setitem(SCALES, "smoke", replace(TINY, steps=60))
+    id_, settings = "table2/deblock/10", settings_of(folder)
+    assert command(folder, id_, "--minutes", "0") == 3 and "stopped: table2/deblock/10" in capsys.readouterr().out
+    assert command(folder, id_, "--minutes", "0.002") == 3
+    assert state_of(EXPERIMENTS[id_], settings)[0] == "begun"
+    assert command(folder, id_) == 0
+    assert command(folder, id_, out="whole") == 0
+    assert record_of(folder, id_)["rows"] == record_of(folder, id_, out="whole")["rows"]
+    # out of time after training: what was measured is kept
+    settings.record(id_).unlink()
+    (settings.run_folder(id_) / "measured.json").unlink()
+    assert state_of(EXPERIMENTS[id_], settings)[0] == "trained"
+    images = TrainingImages(settings.images)
+    state, detail = run(EXPERIMENTS[id_], settings, images, deadline=time.monotonic() - 1)
+    assert (state, detail) == ("stopped", "trained, not measured to the end")
+    assert run(EXPERIMENTS[id_], settings, images)[0] == "finished"
+    assert read_record(settings.record(id_), EXPERIMENTS[id_])["rows"] == record_of(folder, id_, out="whole")["rows"]
+
+
+def test_networks_that_others_need(folder, capsys):
+    """A network is trained before it is compared, once, and again if its file is gone."""
+    assert command(folder, "table14/l0/numerous", "inject/l0/generated", "--steps", "1") == 0
+    assert "3 to run (2 chosen)" in capsys.readouterr().out
+    assert record_of(folder, "table14/l0/numerous")["networks"] == record_of(folder, "inject/l0/generated")["networks"]
+    (folder / "out" / "runs" / "smoke" / "table1" / "l0" / "numerous" / "network.safetensors").unlink()
+    assert command(folder, "table14/l0/numerous", "--steps", "1", "--again") == 0
+    assert "2 to run (1 chosen)" in capsys.readouterr().out
+    settings = settings_of(folder, steps=1)
+    assert state_of(EXPERIMENTS["inject/l0/generated"], settings)[0] == "outdated"
+    capsys.readouterr()
+    assert command(folder, "inject/l0/generated") == 1  # two steps, and the network is one of one step
+    assert "holds a run of only 2 samples: move it away" in capsys.readouterr().out
+
+
+def test_only_one_process_at_a_folder(folder, capsys):
+    run_folder = folder / "out" / "runs" / "smoke" / "table1" / "l0" / "0.02"
+    run_folder.mkdir(parents=True)
+    with _alone(run_folder) as alone:
+        assert alone and command(folder, "table1/l0/0.02") == 3
+    assert "busy: table1/l0/0.02" in capsys.readouterr().out
+    assert command(folder, "table1/l0/0.02") == 0
+
+
+def test_several_at_once(tmp_path, capsys):
+    """As processes, which know nothing of this file's tiny scale."""
+    for number, picture in enumerate(pictures(2, 130, 140)):
+        save_image(tmp_path / "images" / f"{number}.png", picture)
+    ids = ("table2/deblock/10", "table2/deblock/20", "table1/l0/0.02")
+    assert command(tmp_path, *ids[:2], "--steps", "1", "--jobs", "2") == 0
+    for id_ in ids[:2]:
+        assert record_of(tmp_path, id_)["steps"] == 1
+    (tmp_path / "out" / "runs" / "smoke" / "table1").write_text("in the way")
+    assert command(tmp_path, ids[2], "--steps", "1") == 1
+    assert "failed: table1/l0/0.02" in capsys.readouterr().out
+
+
+def test_what_is_wrong_is_said(folder, capsys):
+    assert command(folder, "table1/l0/nmerous") == 2
+    assert "did you mean table1/l0/numerous" in capsys.readouterr().err
+    words = ["run", "table1/l0/0.02", "--scale", "smoke", "--device", "cpu", "--out", str(folder / "out")]
+    assert main(words) == 2 and "name their folders with --images" in capsys.readouterr().err
+    assert main([*words, "--images", str(folder / "none")]) == 1 and "does not exist" in capsys.readouterr().out
+    assert main([*words, "--images", str(folder / "images"), "--jobs", "0"]) == 2
+    assert main([*words, "--images", str(folder / "images"), "--tests", str(folder / "none")]) == 1
+    assert "folder of test images" in capsys.readouterr().out
+    assert main(["list", "table5"]) == 0 and "table5/times" in capsys.readouterr().out
+    assert main(["collect", "--out", str(folder / "empty")]) == 0 and "nothing is finished" in capsys.readouterr().out
+
+
+def test_told_the_wrong_operator():
+    experiment = EXPERIMENTS["wrong_code/l0+wls"]
+    network = train(experiment.training_operators(), pictures(), experiment.config("smoke"), progress=False).network
+    image = to_tensor(pictures()[0])
+    right, same, wrong = (
+        _Answers(network, told=told, deadline=None)(image, 0.02, operator="l0") for told in ("", "l0", "wls")
+    )
+    assert torch.equal(right, same) and not torch.equal(right, wrong)
+    as_wls = network(image, 1.0, operator="wls")  # both values are the middle of their range: the same code
+    assert torch.allclose(wrong, as_wls, atol=1e-6)
+
+
+def test_the_array_job_is_as_long_as_the_list(capsys):
+    assert main(["list", "--networks"]) == 0
+    ids = capsys.readouterr().out.split()
+    example = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
+    assert f"--array=0-{len(ids) - 1}%" in example and all(EXPERIMENTS[id_].trains for id_ in ids)
+
+
+# test images and rain
+
+
+def test_image_sets_by_name(tmp_path):
+    for name, n in (("bsds500_test", 3), ("bsd68_color", 1), ("bsds500_val32", 2)):
+        for number, picture in enumerate(pictures(n)):
+            save_image(tmp_path / name / f"{name}{number}.png", picture)
+    photographs = image_set("photographs", tmp_path)
+    assert list(photographs.images) == ["bsds500_test0", "bsds500_test2"] and "every 2nd" in photographs.name
+    assert [file["file"] for file in photographs.files] == ["bsds500_test0.png", "bsds500_test2.png"]
+    assert list(image_set("bsd100", tmp_path).images) == ["bsd68_color0", "bsds500_val320", "bsds500_val321"]
+    assert len(image_set("bsd100", tmp_path, limit=2).images) == 2
+    assert "scikit-image" in image_set("live1", tmp_path).name  # neither a folder live1 nor images beside the sets
+    assert list(image_set("live1", tmp_path / "bsd68_color").images) == ["bsd68_color0"]
+    with pytest.raises(FileNotFoundError, match="folder of test images"):
+        image_set("live1", tmp_path / "none")
+
+
+def test_rain_of_pairs(folder):
+    """Trained with the training pairs' streaks, measured on the test pairs."""
+    clean, rainy = pictures(2), []
+    for number, picture in enumerate(clean):
+        streak = np.zeros_like(picture)
+        streak[:, 7 + number] = 60
+        rainy.append(np.uint8(np.clip(picture.astype(int) + streak, 0, 255)))
+        save_image(folder / "rain" / f"clean{number}.png", picture)
+        save_image(folder / "rain" / f"rainy{number}.png", rainy[-1])
+    table = "split,id,clean,light\ntrain,0,clean0.png,rainy0.png\ntest,1,clean1.png,rainy1.png\n"
+    (folder / "rain" / "pairs.csv").write_text(table)
+    gray = torch.full((1, 3, 80, 130), 0.5)
+    shown, target = rain_of_pairs(folder / "rain").make_pair(gray, None, 3)
+    assert torch.equal(target, gray) and shown.min() == 0.5
+    assert shown.max() == pytest.approx(0.5 + 60 / 255, abs=1e-3)
+    columns = (shown > 0.5).float().mean((0, 1, 2))
+    assert set(columns.tolist()) == {0.0, 1.0} and 5 <= columns.sum() <= 7  # repeated in mirror image
+    assert command(folder, "table3/derain", "--rain", str(folder / "rain")) == 0
+    [row] = record_of(folder, "table3/derain")["rows"]
+    assert row["input_psnr_db"] == pytest.approx(psnr(rainy[1], clean[1], on="luminance"), abs=1e-3)
+    assert row["images"] == 1 and "test pairs" in row["test_set"]
