@@ -105,6 +105,10 @@ class TargetBank:
         Where the operator runs and the entries are kept.
     progress : bool
         Show a bar while the bank is filled.
+    strata : int
+        The batch size in view: the i-th of a batch is drawn from the entries i, i + strata, i + 2 strata ...
+    part : (rank, count)
+        Hold only what process `rank` of `count` draws, where `count` divides `strata`.
 
     Notes
     -----
@@ -124,6 +128,8 @@ class TargetBank:
         seed: int = 0,
         device: str | torch.device = "cpu",
         progress: bool = True,
+        strata: int = 1,
+        part: tuple[int, int] = (0, 1),
     ):
         self.operators = list(as_operators(operators).values())
         self.shrink, self.crop, self.seed = shrink, crop, seed
@@ -147,6 +153,8 @@ class TargetBank:
             )
         self.entries: list[Entry | None] = [None] * self.size
         self.replaced = 0
+        self.strata = strata if self.size >= strata else 1
+        self.rank, self.count = part
 
     def fill(self, replaced: int = 0) -> None:
         """Compute all entries as they are after `replaced` replacements."""
@@ -163,19 +171,29 @@ class TargetBank:
             self.replaced = replaced
 
     def batch(self, n: int, generator: torch.Generator) -> Batch:
-        """Draw `n` random crops of random entries."""
-        chosen = [self.entries[i] for i in torch.randint(self.size, (n,), generator=generator).tolist()]
-        inputs, targets, values = [], [], []
-        for entry in chosen:
+        """Draw `n` random crops of random entries (of these, the process's own part)."""
+        draws = torch.rand(n, 3, generator=generator, dtype=torch.float64)  # alike in every process
+        inputs, targets, values, names = [], [], [], []
+        for position in range(self.rank, n, self.count):
+            choice, *place = draws[position].tolist()
+            entry = self.entries[self._drawn(position, choice)]
             top, left = (
-                int(torch.randint(side - self.crop + 1, (1,), generator=generator)) for side in entry.input.shape[1:]
+                int(u * (side - self.crop + 1)) for u, side in zip(place, entry.input.shape[1:], strict=True)
             )
             window = (slice(None), slice(top, top + self.crop), slice(left, left + self.crop))
             inputs.append(_as_float(entry.input[window]))
             targets.append(_as_float(entry.target[window]))
             values.append(F.pad(entry.value, (0, self.value_columns - len(entry.value))))
-        names = [entry.operator for entry in chosen]
+            names.append(entry.operator)
         return Batch(torch.stack(inputs), torch.stack(targets), torch.stack(values), names)
+
+    def _drawn(self, position: int, choice: float) -> int:
+        """The entry for a batch's `position`, by a number in [0, 1)."""
+        first = position % self.strata
+        return first + self.strata * int(choice * -(-(self.size - first) // self.strata))
+
+    def _is_held(self, index: int) -> bool:
+        return self.strata == 1 or index % self.count == self.rank
 
     def operator_of(self, index: int, version: int) -> Operator:
         """Whose turn it is: the next operator for the next image, the next round of images, the next version."""
@@ -204,6 +222,9 @@ class TargetBank:
         groups = defaultdict(list)
         bar = tqdm(total=len(versions), desc=description, unit="image", disable=not show, leave=False)
         for index, version in versions:
+            if not self._is_held(index):
+                bar.update()
+                continue
             image, operator, value, generator = self._prepare(index, version)
             # a restoration operator draws noise, with each entry's own generator
             at_once = 1 if self.device.type == "cpu" or operator.kind == "restoration" else 32

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from .bank import Batch, Operators, as_operators
 from .config import TrainConfig
+from .distributed import Workers
 from .models.baselines import build_model
 from .models.decoupled import ParameterizedNetwork
 
@@ -48,8 +51,16 @@ def build_network(operators: Operators, config: TrainConfig) -> ParameterizedNet
 class Learner:
     """The network, the running average of its weights, its optimiser, and one step of them."""
 
-    def __init__(self, operators, config: TrainConfig, device: torch.device, initial: ParameterizedNetwork | None):
+    def __init__(
+        self,
+        operators,
+        config: TrainConfig,
+        device: torch.device,
+        initial: ParameterizedNetwork | None,
+        workers: Workers | None = None,
+    ):
         self.config, self.device, self.joint = config, device, len(operators) > 1
+        self.workers = workers or Workers(0, 1, device)
         self.dtype = resolve_precision(config.precision, device, width=config.width)
         self.network, self.average = (build_network(operators, config).to(device) for _ in range(2))
         if initial is not None:
@@ -66,16 +77,19 @@ class Learner:
         self.modules = {"network": self.network, "average": self.average, "optimizer": self.optimizer}
 
     def step(self, batch: Batch, step: int) -> tuple[float, float]:
-        """Learn from a batch; gives its loss and PSNR."""
-        config = self.config
-        loss, psnr_db = loss_of(self.predict(batch), batch.target, config.loss)
-        if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(
-                f"the loss became {float(loss)} at step {step}: lower learning_rate (now {config.learning_rate:g})"
-            )
+        """Learn from a batch; gives its loss and PSNR, over all processes."""
+        loss, psnr_db = loss_of(self.predict(batch), batch.target, self.config.loss)
         loss.backward()
+        numbers = torch.stack([loss.detach(), psnr_db])
+        self.workers.average([*(weight.grad for weight in self.weights if weight.grad is not None), numbers])
+        mean_loss, mean_psnr_db = numbers.tolist()
+        if not math.isfinite(mean_loss):
+            raise FloatingPointError(
+                f"the loss became {mean_loss} at step {step}: "
+                f"lower learning_rate (now {self.config.learning_rate:g})"
+            )
         self.update(step)
-        return float(loss.detach()), float(psnr_db)
+        return mean_loss, mean_psnr_db
 
     def update(self, step: int) -> None:
         """Use the gradients up: the optimiser's step, then the average of the weights."""

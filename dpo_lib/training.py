@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from .bank import Operators, TargetBank, as_operators, seeded
 from .checkpoints import RunLog, identity, load_checkpoint, save_checkpoint
 from .config import SCALES, Phase, TrainConfig
+from .distributed import Workers
 from .files import writable_folder
 from .learner import Learner, build_network, loss_of, resolve_precision
 from .models.baselines import END_POINT_MODELS, MODELS, check_one_parameter, interpolated
@@ -52,6 +53,7 @@ class TrainResult:
     finished: bool
     device: str
     precision: str
+    leads: bool = True  # false in all but one of the processes that share a run
 
 
 def train(
@@ -96,32 +98,39 @@ def train(
     Raises
     ------
     ValueError
-        No usable image; or a checkpoint of another configuration in `out`.
+        No usable image; a checkpoint of another configuration in `out`; a batch that `torchrun`'s processes cannot
+        share evenly.
     OSError
         `out` cannot be written (said before any work is done).
     """
     config = config or SCALES["cpu"]
-    operators, device = as_operators(operators), torch.device(device)
+    operators, workers = as_operators(operators), Workers.join(torch.device(device))
+    device, progress = workers.device, progress and workers.leads
+    workers.check_batches([phase.batch_size for phase in config.phases])
     out = None if out is None else writable_folder(out)
     if config.model in END_POINT_MODELS:
         return _train_ends(operators, images, config, out, minutes, initial,
                            device=device, checkpoint_every=checkpoint_every, progress=progress)  # fmt: skip
-    learner = Learner(operators, config, device, initial)
+    learner = Learner(operators, config, device, initial, workers)
     state = {"step": 0, "samples": 0, "seconds": 0.0}
     kept = {"run": identity(operators, config), "modules": learner.modules, "state": state}
     if out is not None and (out / "checkpoint.pt").exists():
         load_checkpoint(out / "checkpoint.pt", **kept)
+    out = out if workers.leads else None
     log = RunLog(None if out is None else out / "log.csv", keep_until=state["step"])
-    banks = _Banks(operators, images, config, device, progress)
+    banks = _Banks(operators, images, config, workers, progress)
     start, last_checkpoint = time.monotonic() - state["seconds"], time.monotonic()
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     title = "+".join(operators)
     bar = tqdm(total=config.steps, initial=state["step"], desc=title, unit="step", disable=not progress)
     recent = []
-    while (step := state["step"]) < config.steps and (deadline is None or time.monotonic() < deadline):
+    while (step := state["step"]) < config.steps:
+        if deadline is not None and workers.any(time.monotonic() >= deadline):
+            break
         batch = banks.at(step).batch(banks.phase.batch_size, seeded(config.seed, 7, step))
         recent.append(learner.step(batch, step))
-        state.update(step=step + 1, samples=state["samples"] + len(batch.input), seconds=time.monotonic() - start)
+        samples = state["samples"] + banks.phase.batch_size
+        state.update(step=step + 1, samples=samples, seconds=time.monotonic() - start)
         bar.update()
         if state["step"] % LOG_EVERY == 0 or state["step"] == config.steps:
             loss, psnr_db = np.mean(recent, axis=0)
@@ -143,15 +152,16 @@ def train(
         finished=state["step"] >= config.steps,
         device=str(device),
         precision=str(learner.dtype).removeprefix("torch."),
+        leads=workers.leads,
     )
 
 
 class _Banks:
     """The bank as it is at a step; a new one for each phase."""
 
-    def __init__(self, operators, images, config: TrainConfig, device: torch.device, progress: bool):
+    def __init__(self, operators, images, config: TrainConfig, workers: Workers, progress: bool):
         self.operators, self.images, self.config = operators, images, config
-        self.device, self.progress = device, progress
+        self.workers, self.progress = workers, progress
         self.number, self.first, self.bank = None, 0, None
 
     @property
@@ -171,8 +181,10 @@ class _Banks:
                 crop=self.phase.crop,
                 values=config.values,
                 seed=config.seed + 1000 * number,
-                device=self.device,
+                device=self.workers.device,
                 progress=self.progress,
+                strata=self.phase.batch_size,
+                part=(self.workers.rank, self.workers.count),
             )
         replaced = (step - self.first) // config.replace_every if config.replace_every else 0
         (self.bank.fill if new else self.bank.advance)(replaced)
@@ -224,6 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if not result.leads:
+        return 0
     card = provenance(
         name=given.name or "+".join(given.operator),
         operator="+".join(given.operator),
