@@ -113,7 +113,7 @@ def main() -> int:
         terms=given.terms,
         training_set=given.training_set,
         test_count=len(files),
-        test_set=test_set + (f" (every {given.every}th file in string order)" if given.every > 1 else ""),
+        test_set=test_set + (f" (one file in {given.every}, in string order)" if given.every > 1 else ""),
         table=format_table(table),
         versions=", ".join(f"{package} {number}" for package, number in run["versions"].items()),
         planned=run["config"]["steps"],
