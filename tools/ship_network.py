@@ -51,7 +51,7 @@ not trained on. Beyond the parameter range above, and on pictures unlike photogr
 """
 
 
-def smallest_precision(network, path: Path, photo: dict) -> bool:
+def half_is_enough(network, photo: dict) -> bool:
     """Whether 16 bits are enough: they are if they cost less than 0.02 dB on average."""
     first = next(iter(network.operators))
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +84,7 @@ def main() -> int:
     run = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
     name, scale, test_set = given.name or trained.operator, run["scale"], given.test_set or given.test_images.name
     embedded = embedded_images()
-    half = smallest_precision(trained, given.run, {"coffee": embedded["coffee"]})
+    half = half_is_enough(trained, {"coffee": embedded["coffee"]})
     card = {**{key: value for key, value in run.items() if key != "files"}, "training_set": given.training_set}
     weights = ROOT / "dpo_lib" / "weights" / f"{name}.safetensors"
     save_network(weights, trained, card=card, half=half)
