@@ -8,6 +8,7 @@ the same bank again.
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,8 @@ class TargetBank:
     images : sequence of ndarray (H, W, 3)
         Training images, uint8 or float in [0, 1].
     entries_per_image : int
+    size : int, optional
+        At most so many entries; with fewer than there are images, successive versions of an entry show other images.
     shrink : float
         Images are first reduced to this part of their size. The networks' receptive field is hundreds of pixels
         wide; a small whole image keeps the context that a small crop of a large one loses.
@@ -122,6 +125,7 @@ class TargetBank:
         images: Sequence[np.ndarray],
         *,
         entries_per_image: int = 4,
+        size: int | None = None,
         shrink: float = 1.0,
         crop: int = 160,
         values: Sequence[float] | None = None,
@@ -145,11 +149,11 @@ class TargetBank:
                 f"no image of {len(images)} is at least {crop} pixels a side at {shrink:g} of its size "
                 f"(sizes seen: {sizes}): use larger images or a smaller crop"
             )
-        self.size = len(self.images) * entries_per_image
+        self.size = min(len(self.images) * entries_per_image, size or sys.maxsize)
         if self.size < len(self.operators):
             raise ValueError(
                 f"{len(self.operators)} operators need at least as many entries, got {self.size}: "
-                "use more images or a larger entries_per_image"
+                "use more images, a larger entries_per_image or a larger bank_size"
             )
         self.entries: list[Entry | None] = [None] * self.size
         self.replaced = 0
@@ -197,8 +201,13 @@ class TargetBank:
 
     def operator_of(self, index: int, version: int) -> Operator:
         """Whose turn it is: the next operator for the next image, the next round of images, the next version."""
-        turn = index % len(self.images) + index // len(self.images) + version
+        place, n = self._place(index, version), len(self.images)
+        turn = place % n + place // n + (version if self.size >= n else 0)
         return self.operators[turn % len(self.operators)]
+
+    def _place(self, index: int, version: int) -> int:
+        """Where an entry stands in the round of images; in a bank smaller than a round, the rounds go on."""
+        return index if self.size >= len(self.images) else index + version * self.size
 
     def _version(self, index: int, replaced: int) -> int:
         return replaced // self.size + (index < replaced % self.size)
@@ -206,7 +215,7 @@ class TargetBank:
     def _prepare(self, index: int, version: int):
         """The image, operator, value and generator of an entry: all random choices are made here."""
         generator = seeded(self.seed, index, version)
-        image = shrink_image(to_tensor(self.images[index % len(self.images)]), self.shrink)
+        image = shrink_image(to_tensor(self.images[self._place(index, version) % len(self.images)]), self.shrink)
         down, right, swap = (torch.rand(3, generator=generator) < 0.5).tolist()
         image = image.flip([axis for axis, flip in ((2, down), (3, right)) if flip])
         image = image.transpose(2, 3).contiguous() if swap else image.contiguous()

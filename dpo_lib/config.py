@@ -60,6 +60,8 @@ class TrainConfig:
         Image sizes, crops and batches, in order; shares add up to 1.
     entries_per_image : int
         Targets kept per image at a time, of all operators together.
+    bank_size : int or None
+        At most so many targets at a time; with fewer than there are images, the images take turns.
     replace_every : int
         A bank entry is replaced by a new one every so many steps (0: never).
     values : tuple of float or None
@@ -85,6 +87,7 @@ class TrainConfig:
     rescaling: str = "log"
     phases: tuple[Phase, ...] = (Phase(0.65, 0.5, 160, 4), Phase(0.35, 1.0, 224, 2))
     entries_per_image: int = 1
+    bank_size: int | None = None
     replace_every: int = 6
     values: tuple[float, ...] | None = None
     loss: str = "log_l2"
@@ -120,6 +123,8 @@ class TrainConfig:
             problems.append(f"ema and warmup must lie in [0, 1), got {self.ema} and {self.warmup}")
         if self.entries_per_image < 1 or self.replace_every < 0:
             problems.append("entries_per_image must be at least 1, replace_every at least 0")
+        if self.bank_size is not None and self.bank_size < 1:
+            problems.append(f"bank_size must be at least 1 or None, got {self.bank_size}")
         if self.model not in MODELS:
             problems.append(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
         if self.trained not in TRAINED:

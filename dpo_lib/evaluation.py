@@ -130,7 +130,7 @@ def format_table(rows: Sequence[dict], *, db_digits: int = 2, ssim_digits: int =
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib.evaluation``: evaluate a network on a folder and write the rows."""
     from .data import file_list, image_files, load_folder
-    from .pretrained import load_network, load_pretrained
+    from .pretrained import load_any
     from .records import provenance, write_rows
 
     parser = argparse.ArgumentParser(prog="python -m dpo_lib.evaluation", description=main.__doc__)
@@ -145,8 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     try:
-        load = load_network if given.model.endswith(".safetensors") else load_pretrained
-        network = load(given.model, device=given.device)
+        network = load_any(given.model, device=given.device)
         operators = _chosen(network, given.operator)
         if given.values and len(operators) > 1:
             raise ValueError(f"--values needs one operator, got {len(operators)}: choose one with --operator")

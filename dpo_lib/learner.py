@@ -48,6 +48,17 @@ def build_network(operators: Operators, config: TrainConfig) -> ParameterizedNet
         return build_model(parameters, **config.network_settings)
 
 
+def begin_with(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> None:
+    """Copy the weights of `initial`, which must have the same form (its operator may be another)."""
+    try:
+        network.load_state_dict(initial.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"the network to begin with ({initial.operator}: {initial.config}) has another form than the one to train "
+            f"({network.operator}: {network.config}): choose one with the same settings and number of parameters"
+        ) from error
+
+
 class Learner:
     """The network, the running average of its weights, its optimiser, and one step of them."""
 
@@ -64,8 +75,8 @@ class Learner:
         self.dtype = resolve_precision(config.precision, device, width=config.width)
         self.network, self.average = (build_network(operators, config).to(device) for _ in range(2))
         if initial is not None:
-            self.network.load_state_dict(initial.state_dict())
-            self.average.load_state_dict(initial.state_dict())
+            begin_with(self.network, initial)
+            begin_with(self.average, initial)
         self.average.requires_grad_(False)
         if config.trained == "norm":
             for name, parameter in self.network.named_parameters():

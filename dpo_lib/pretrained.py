@@ -131,3 +131,8 @@ def load_pretrained(name: str = "l0", *, device: str | torch.device = "cpu") -> 
     if name not in known:
         raise ValueError(f"there is no pretrained network {name!r}: choose from {', '.join(known) or 'none'}")
     return load_network(str(resources.files("dpo_lib") / "weights" / f"{name}.safetensors"), device=device)
+
+
+def load_any(name: str, *, device: str | torch.device = "cpu") -> ParameterizedNetwork:
+    """`load_network` for the path of a ``.safetensors`` file, `load_pretrained` for any other name."""
+    return (load_network if str(name).endswith(".safetensors") else load_pretrained)(name, device=device)

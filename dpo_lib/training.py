@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ def train(
     Raises
     ------
     ValueError
-        No usable image; a checkpoint of another configuration in `out`; a batch that `torchrun`'s processes cannot
+        No usable image; a checkpoint of another configuration in `out`; an `initial` network of another form; a batch that `torchrun`'s processes cannot
         share evenly.
     OSError
         `out` cannot be written (said before any work is done).
@@ -177,6 +178,7 @@ class _Banks:
                 self.operators,
                 self.images,
                 entries_per_image=config.entries_per_image,
+                size=config.bank_size,
                 shrink=self.phase.shrink,
                 crop=self.phase.crop,
                 values=config.values,
@@ -223,7 +225,7 @@ def _train_ends(operators, images, config, out, minutes, initial, **settings) ->
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib.training``: train on a folder of images; call again with the same words to go on."""
     from .data import file_list, image_files, load_folder
-    from .pretrained import save_network
+    from .pretrained import load_any, save_network
     from .records import provenance, write_json
 
     given = _parser().parse_args(arguments)
@@ -232,7 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = writable_folder(given.out)
         files = [file for folder in given.images for file in image_files(folder)]
         images = [image for folder in given.images for image in load_folder(folder)]
-        result = train(operators, images, config, out=out, device=given.device, minutes=given.minutes)
+        initial = None if given.initial is None else load_any(given.initial)
+        result = train(operators, images, config, out=out, device=given.device, minutes=given.minutes, initial=initial)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -250,6 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device=device_name(given.device),
         precision=result.precision,
         training_images=len(images),
+        **({} if initial is None else {"initial": _facts_of_initial(given.initial, initial)}),
     )
     save_network(out / "network.safetensors", result.network, card=card)
     write_json(out / "run.json", {**card, "files": file_list(files)})
@@ -268,11 +272,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--minutes", type=float, help="stop cleanly after so long; call again to go on")
     add("--values", type=float, nargs="+", help="train on these parameter values only")
+    add("--initial", help="begin with these weights: the name of a pretrained network, or a .safetensors file")
     changes = parser.add_argument_group("changes to the scale's settings")
     add = changes.add_argument
     add("--steps", type=int, help="optimiser steps")
     add("--width", type=int, help="channels")
     add("--entries-per-image", type=int, help="targets kept per image at a time")
+    add("--bank-size", type=int, help="at most so many targets at a time")
     add("--learning-rate", type=float)
     add("--seed", type=int)
     add("--model", choices=MODELS, help="decoupled, or a baseline")
@@ -290,6 +296,12 @@ def _config_of(given: argparse.Namespace) -> TrainConfig:
     changes = {name: value for name, value in vars(given).items() if name in names and value is not None}
     changes = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
     return replace(SCALES[given.scale], **changes)
+
+
+def _facts_of_initial(name: str, initial: ParameterizedNetwork) -> dict:
+    """What a run began with, for its record: the network's name and what it had seen itself."""
+    seen = {key: initial.card[key] for key in ("scale", "steps", "samples") if key in initial.card}
+    return {"name": initial.card.get("name") or Path(name).name, **seen}
 
 
 def _operators_named(names: Sequence[str]) -> list[Operator]:

@@ -85,8 +85,10 @@ def test_convolution_call_is_the_paper_block():
     assert torch.equal(layer(x, weight), F.conv2d(x, weight, padding=4, dilation=4))
 
 
-def test_values_per_image_equal_one_by_one():
+@pytest.mark.parametrize("grouped", [True, False])
+def test_values_per_image_equal_one_by_one(grouped):
     net = network()
+    net.base_network.grouped = grouped
     images, values = torch.rand(3, 3, 33, 46), [0.002, 0.02, 0.2]
     together = net(images, values)
     for index, value in enumerate(values):
@@ -94,9 +96,11 @@ def test_values_per_image_equal_one_by_one():
     assert (together[0] - net(images[:1], 0.2)[0]).abs().max() > 1e-2  # the value matters
 
 
-def test_gradients_of_the_batched_form_equal_the_loop():
+@pytest.mark.parametrize("grouped", [True, None])
+def test_gradients_of_the_batched_form_equal_the_loop(grouped):
     torch.manual_seed(1)
     net = DecoupledNetwork([LAMBDA], operator="l0", width=4, dilations=(2,)).double()
+    net.base_network.grouped = grouped
     torch.nn.init.normal_(net.weight_learning_network.heads["conv8"].bias)
     images, values = torch.rand(3, 3, 16, 20, dtype=torch.float64), [0.002, 0.02, 0.2]
     net(images, values).square().sum().backward()
@@ -183,13 +187,15 @@ def joint(seed=0, **changes):
     return net.requires_grad_(False)
 
 
+@pytest.mark.parametrize("grouped", [True, False])
 @pytest.mark.parametrize("code", ["number", "one_hot", "embedding"])
 @pytest.mark.parametrize(
     "settings",
     [{}, {"hidden": 6}, {"trunk": (5, 4)}, {"depthwise": True}, {"depthwise": True, "generated": "norm(all)"}],
 )
-def test_a_joint_batch_equals_one_by_one(code, settings):
+def test_a_joint_batch_equals_one_by_one(code, settings, grouped):
     net, images = joint(operator_code=code, **settings), torch.rand(4, 3, 19, 26)
+    net.base_network.grouped = grouped
     rows = torch.zeros(4, 2)
     for row, (_, value) in zip(rows, CASES, strict=True):
         if value is not None:

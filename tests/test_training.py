@@ -174,6 +174,46 @@ def test_joint_bank_gives_each_operator_its_part_of_every_image():
             assert 0.3 * row[0] < (shown - target).std() < 1.7 * row[0]
 
 
+def test_a_small_bank_shows_every_image_in_turn():
+    bank = TargetBank(THREE, pictures(4), entries_per_image=3, size=3, crop=20, progress=False)
+    bank.fill()
+    shown, operators = [], []
+    for round_ in range(16):
+        bank.advance(3 * round_)
+        places = [bank._place(index, round_) % 4 for index in range(3)]
+        shown += places
+        operators += [entry.operator for entry in bank.entries]
+        for place, entry in zip(places, bank.entries, strict=True):
+            picture = torch.from_numpy(pictures(4)[place]).sum()  # whichever way it was turned
+            assert entry.operator == "noise" or int(entry.input.sum(dtype=torch.int64)) == int(picture)
+    pairs = {(image, operator): 0 for image in range(4) for operator in ("gain", "half", "noise")}
+    for pair in zip(shown, operators, strict=True):
+        pairs[pair] += 1
+    assert set(pairs.values()) == {4}  # 48 versions, 12 pairs
+    later = TargetBank(THREE, pictures(4), size=3, crop=20, progress=False)
+    later.fill(bank.replaced)
+    assert all(torch.equal(a.target, b.target) for a, b in zip(bank.entries, later.entries, strict=True))
+
+
+def test_beginning_with_another_networks_weights(tmp_path, capsys):
+    first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network
+    other = replace(GAIN, name="other")
+    begun = train(other, pictures(), replace(TINY, steps=1, learning_rate=1e-12), initial=first, progress=False).network
+    assert begun.operator == "other"
+    for a, b in zip(first.state_dict().values(), begun.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    with pytest.raises(ValueError, match="another form"):
+        train(GAIN, pictures(), replace(TINY, width=8), initial=first, progress=False)
+    save_image(tmp_path / "images" / "one.png", pictures(1, 160, 160)[0])
+    words = ["--operator", "wls", "--images", str(tmp_path / "images"), "--scale", "smoke", "--steps", "1", "--out"]
+    assert main([*words, str(tmp_path / "out"), "--width", "32", "--initial", "l0"]) == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["initial"]["name"] == "l0"
+    assert main([*words, str(tmp_path / "other"), "--initial", "l0"]) == 2  # another width
+    assert "another form" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "none"), "--initial", "nobody"]) == 2
+    assert "no pretrained network" in capsys.readouterr().err
+
+
 def test_one_operator_in_any_form_is_the_same_run():
     forms = (GAIN, [GAIN], {"gain": GAIN})
     first, *others = (train(form, pictures(), replace(TINY, steps=3), progress=False).network for form in forms)
