@@ -81,7 +81,9 @@ class Step:
         self.learner.update(100)
 
 
-def measure(config: TrainConfig, *, crop: int, batch: int, device: str, layout: str, compiled: bool, grouped=None, **timing):
+def measure(
+    config: TrainConfig, *, crop: int, batch: int, device: str, layout: str, compiled: bool, grouped=None, **timing
+) -> dict:
     """One row: milliseconds of the parts, of the step in a batch and in a loop, GFLOP/s."""
     step = Step(config, crop=crop, batch=batch, device=device)
     step.draw()

@@ -99,8 +99,8 @@ def train(
     Raises
     ------
     ValueError
-        No usable image; a checkpoint of another configuration in `out`; an `initial` network of another form; a batch that `torchrun`'s processes cannot
-        share evenly.
+        No usable image; a checkpoint of another configuration in `out`; an `initial` network of another form; a batch
+        that `torchrun`'s processes cannot share evenly.
     OSError
         `out` cannot be written (said before any work is done).
     """
