@@ -10,7 +10,7 @@ from .bank import Batch, Operators, as_operators
 from .config import TrainConfig
 from .distributed import Workers
 from .models.baselines import build_model
-from .models.decoupled import ParameterizedNetwork
+from .models.decoupled import GammaCode, ParameterizedNetwork
 
 LOG_FLOOR = 1e-5  # squared error below which log_l2 stops rewarding (50 dB)
 
@@ -49,14 +49,33 @@ def build_network(operators: Operators, config: TrainConfig) -> ParameterizedNet
 
 
 def begin_with(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> None:
-    """Copy the weights of `initial`, which must have the same form (its operator may be another)."""
-    try:
-        network.load_state_dict(initial.state_dict())
-    except RuntimeError as error:
+    """Copy the weights of `initial`, which must have the same form; its operators may be others.
+
+    Where only the number of codes differs (a joint network that begins with a single operator's), the columns of the
+    parameters are copied, and those of the operator's code are zero: every operator begins with the same answers.
+    """
+    own, given = network.state_dict(), initial.state_dict()
+    codes = network.gamma_code, initial.gamma_code
+    begun = {name: _begun(tensor, given.get(name), *codes) for name, tensor in own.items()}
+    if own.keys() != given.keys() or any(tensor is None for tensor in begun.values()):
         raise ValueError(
             f"the network to begin with ({initial.operator}: {initial.config}) has another form than the one to train "
-            f"({network.operator}: {network.config}): choose one with the same settings and number of parameters"
-        ) from error
+            f"({network.operator}: {network.config}): choose one with the same width, layers and generated tensors"
+        )
+    network.load_state_dict(begun)
+
+
+def _begun(own: torch.Tensor, given: torch.Tensor | None, own_code: GammaCode, given_code: GammaCode):
+    """One tensor of `begin_with`; None where it does not fit."""
+    if given is None or own.shape == given.shape:
+        return given
+    if own.shape != (len(given), own_code.codes) or given.shape != (len(own), given_code.codes):
+        return None
+    columns = min(own_code.parameter_codes, given_code.parameter_codes)
+    first, source = (code.codes - code.parameter_codes for code in (own_code, given_code))
+    begun = torch.zeros_like(own)
+    begun[:, first : first + columns] = given[:, source : source + columns]
+    return begun
 
 
 class Learner:

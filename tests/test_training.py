@@ -15,6 +15,7 @@ import torch
 from dpo_lib import SCALES, Parameter, TrainConfig, train
 from dpo_lib.bank import TargetBank, seeded, shrink_image
 from dpo_lib.images import save_image, to_tensor
+from dpo_lib.learner import begin_with
 from dpo_lib.models import DecoupledNetwork
 from dpo_lib.operators import OPERATORS, Operator
 from dpo_lib.training import Phase, build_network, loss_of, main, resolve_precision
@@ -204,6 +205,13 @@ def test_beginning_with_another_networks_weights(tmp_path, capsys):
         assert torch.allclose(a, b, atol=1e-6)
     with pytest.raises(ValueError, match="another form"):
         train(GAIN, pictures(), replace(TINY, width=8), initial=first, progress=False)
+    image = to_tensor(pictures()[0]).float()
+    joint = build_network(THREE, TINY)
+    begin_with(joint, first)  # every operator of a joint network begins with the same answers
+    for name, value in (("gain", 0.3), ("half", None), ("noise", [0.05, 0.05])):
+        code = joint.gamma_code(value, operator=name)[0, len(THREE)]
+        alone = first(image, 0.55 + 0.35 * float(code))
+        assert torch.allclose(joint(image, value, operator=name), alone, atol=1e-5)
     save_image(tmp_path / "images" / "one.png", pictures(1, 160, 160)[0])
     words = ["--operator", "wls", "--images", str(tmp_path / "images"), "--scale", "smoke", "--steps", "1", "--out"]
     assert main([*words, str(tmp_path / "out"), "--width", "32", "--initial", "l0"]) == 0

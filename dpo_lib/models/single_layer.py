@@ -139,7 +139,7 @@ def activate_and_convolve(
     shift: torch.Tensor,
     room: Sequence[torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """relu(scale * x + shift), then a 3x3 convolution to few channels: for processors, several times as fast.
+    r"""relu(scale * x + shift), then a 3x3 convolution to few channels: for processors, several times as fast.
 
     Parameters
     ----------
