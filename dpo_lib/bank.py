@@ -9,6 +9,7 @@ the same bank again.
 from __future__ import annotations
 
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -160,12 +161,12 @@ class TargetBank:
         self.strata = strata if self.size >= strata else 1
         self.rank, self.count = part
 
-    def fill(self, replaced: int = 0) -> None:
-        """Compute all entries as they are after `replaced` replacements."""
+    def fill(self, replaced: int = 0, *, deadline: float | None = None) -> None:
+        """Compute all entries as they are after `replaced` replacements; gives up at `deadline`, of time.monotonic."""
         self.replaced = replaced
         versions = [(index, self._version(index, replaced)) for index in range(self.size)]
         names = "+".join(operator.name for operator in self.operators)
-        self._compute(versions, description=f"{names}: targets", show=self.progress)
+        self._compute(versions, description=f"{names}: targets", show=self.progress, deadline=deadline)
 
     def advance(self, replaced: int) -> None:
         """Go on to the state after `replaced` replacements (oldest entries first)."""
@@ -226,11 +227,15 @@ class TargetBank:
             value = self.values[int(torch.randint(len(self.values), (1,), generator=generator))]
         return image, operator, value, generator
 
-    def _compute(self, versions: list[tuple[int, int]], *, description: str = "", show: bool) -> None:
+    def _compute(
+        self, versions: list[tuple[int, int]], *, description: str = "", show: bool, deadline: float | None = None
+    ) -> None:
         """Compute entries; on a GPU several of one filter and size at once."""
         groups = defaultdict(list)
         bar = tqdm(total=len(versions), desc=description, unit="image", disable=not show, leave=False)
         for index, version in versions:
+            if deadline is not None and time.monotonic() >= deadline:
+                break
             if not self._is_held(index):
                 bar.update()
                 continue

@@ -126,9 +126,10 @@ def train(
     bar = tqdm(total=config.steps, initial=state["step"], desc=title, unit="step", disable=not progress)
     recent = []
     while (step := state["step"]) < config.steps:
+        bank = banks.at(step, deadline)
         if deadline is not None and workers.any(time.monotonic() >= deadline):
             break
-        batch = banks.at(step).batch(banks.phase.batch_size, seeded(config.seed, 7, step))
+        batch = bank.batch(banks.phase.batch_size, seeded(config.seed, 7, step))
         recent.append(learner.step(batch, step))
         samples = state["samples"] + banks.phase.batch_size
         state.update(step=step + 1, samples=samples, seconds=time.monotonic() - start)
@@ -169,7 +170,7 @@ class _Banks:
     def phase(self) -> Phase:
         return self.config.phases[self.number]
 
-    def at(self, step: int) -> TargetBank:
+    def at(self, step: int, deadline: float | None = None) -> TargetBank:
         config, number = self.config, self.config.phase_at(step)
         new = number != self.number
         if new:
@@ -189,7 +190,10 @@ class _Banks:
                 part=(self.workers.rank, self.workers.count),
             )
         replaced = (step - self.first) // config.replace_every if config.replace_every else 0
-        (self.bank.fill if new else self.bank.advance)(replaced)
+        if new:
+            self.bank.fill(replaced, deadline=deadline)
+        else:
+            self.bank.advance(replaced)
         return self.bank
 
 

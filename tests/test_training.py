@@ -328,6 +328,17 @@ def test_minutes_stop_cleanly_and_go_on(tmp_path):
     assert whole.finished and same(whole.network, train(GAIN, pictures(), TINY, progress=False).network)
 
 
+def test_minutes_hold_while_targets_are_computed(tmp_path):
+    def slow(image, gain):
+        time.sleep(0.1)
+        return image * gain.view(-1, 1, 1, 1)
+
+    start = time.monotonic()
+    config = replace(TINY, entries_per_image=100)  # half a minute of targets
+    part = train(replace(GAIN, function=slow), pictures(), config, out=tmp_path, minutes=0.02, progress=False)
+    assert not part.finished and part.steps == 0 and time.monotonic() - start < 15
+
+
 def test_smoke_scale_is_quick(tmp_path):
     start = time.monotonic()
     result = train(OPERATORS["l0"], [np.tile(p, (3, 3, 1)) for p in pictures()], SCALES["smoke"], progress=False)
