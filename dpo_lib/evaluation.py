@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from . import metrics
 from .bank import seeded
 from .images import to_tensor
 from .operators.operator import Operator
+from .targets import kept_targets
 
 
 def evaluate(
@@ -28,6 +30,7 @@ def evaluate(
     check_range: bool = True,
     progress: bool = False,
     on: str | None = None,
+    targets: str | os.PathLike | None = None,
 ) -> list[dict]:
     """Compare a network with its operator on every image at every value.
 
@@ -49,6 +52,8 @@ def evaluate(
     on : {"rgb", "luminance", "gray"}, optional
         What PSNR is measured on, see `metrics.psnr`. Default: RGB for filters; for restoration luminance, or, where the
         operator's target is a gray image already (`Operator.target`), that image as it is.
+    targets : path, optional
+        Folder that keeps the operator's answers for the next network, see `targets.kept_targets`; the same rows.
 
     Returns
     -------
@@ -71,7 +76,7 @@ def evaluate(
     keywords = {} if check_range else {"check_range": False}
     if len(getattr(network, "operators", ())) > 1:
         keywords["operator"] = operator.name
-    rows = []
+    operator, rows = kept_targets(operator, targets), []
     bar = tqdm(total=len(images) * len(values), desc=operator.name, unit="image", disable=not progress)
     for number, (name, array) in enumerate(images.items()):
         clean = to_tensor(array).float().to(device)
@@ -142,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set-name", help="name of the image set, for the record (default: the folder's name)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--operator", nargs="+", help="which operators of a joint network (default: all)")
+    parser.add_argument("--targets", help="folder that keeps the operators' answers for the next network")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     try:
@@ -151,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"--values needs one operator, got {len(operators)}: choose one with --operator")
         files = image_files(given.images)[:: given.every]
         images = {Path(file).stem: load_folder([file])[0] for file in files}
-        settings = {"values": given.values, "device": given.device, "seed": given.seed, "progress": True}
+        settings = {name: getattr(given, name) for name in ("values", "device", "seed", "targets")} | {"progress": True}
         tables = [evaluate(network, operator, images, **settings) for operator in operators]
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -185,7 +185,7 @@ def _rows(experiment: Experiment, test: Measure, value, answers, images: image_s
     """A row per image for one operator and value."""
     keywords = {
         "values": (value,), "device": settings.device, "seed": settings.seed, "on": ON.get(test.operator, "rgb"),
-        "check_range": experiment.trained_range is None,
+        "check_range": experiment.trained_range is None, "targets": settings.out / "runs" / "targets",
     }  # fmt: skip
     if images.rainy is None:
         rows = evaluate(

@@ -33,7 +33,8 @@ CARD = """# {name}
 |---|---|
 | network | {width} channels, {weights:,} stored numbers in {bits}-bit floats |
 | trained at | {scale} scale: {steps:,} of {planned:,} steps, {samples:,} samples |
-| wall time | {hours:.1f} hours on {device}, {precision}, seed {seed} |
+| began with | {initial} |
+| wall time | {hours:.2g} hours on {device}, {precision}, seed {seed} |
 | training images | {training_set} |
 | their names and hashes | `results/{scale}/runs/{name}.json`, {training_images} files |
 | terms of the training images | {terms} |
@@ -61,10 +62,12 @@ def half_is_enough(network, photo: dict) -> bool:
     return full_db - half_db < HALF_COSTS_AT_MOST_DB
 
 
-def measure(network, images: dict, path: Path, facts: dict) -> list[dict]:
+def measure(network, images: dict, path: Path, facts: dict, *, targets=None, at_defaults: bool = False) -> list[dict]:
     """Evaluate, write the rows, and give their averages: by value, or for several operators by operator."""
-    names = list(network.operators)
-    rows = [row for name in names for row in evaluate(network, OPERATORS[name], images, progress=True)]
+    names, rows = list(network.operators), []
+    for name in names:
+        values = (None,) if at_defaults else None
+        rows += evaluate(network, OPERATORS[name], images, values=values, targets=targets, progress=True)
     write_rows(path, rows, facts=provenance(**facts, model=network.card, seed=0, device="cpu"))
     return summarise(rows, by="value" if len(names) == 1 else "operator")
 
@@ -74,15 +77,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder that dpo_lib.training wrote")
     parser.add_argument("--name", help="name for load_pretrained (default: the operator's)")
-    parser.add_argument("--test-images", required=True, type=Path)
+    parser.add_argument("--test-images", required=True, type=Path, nargs="+", help="one folder, or several")
     parser.add_argument("--every", type=int, default=1, help="take every n-th test image in string order")
     parser.add_argument("--test-set", help="what to call the test images (default: the folder's name)")
     parser.add_argument("--training-set", required=True, help="what the training images are called")
     parser.add_argument("--terms", required=True, help="terms of the training images")
+    parser.add_argument("--targets", default=ROOT / "runs" / "targets", help="folder that keeps the operators' answers")
+    parser.add_argument("--at-defaults", action="store_true", help="measure at the parameters' default values only")
     given = parser.parse_args()
     trained = load_network(given.run / "network.safetensors")
     run = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
-    name, scale, test_set = given.name or trained.operator, run["scale"], given.test_set or given.test_images.name
+    name, scale = given.name or trained.operator, run["scale"]
+    test_set = given.test_set or " and ".join(folder.name for folder in given.test_images)
     embedded = embedded_images()
     half = half_is_enough(trained, {"coffee": embedded["coffee"]})
     card = {**{key: value for key, value in run.items() if key != "files"}, "training_set": given.training_set}
@@ -90,12 +96,13 @@ def main() -> int:
     save_network(weights, trained, card=card, half=half)
     network = load_network(weights)
     results = ROOT / "results" / scale
-    files = image_files(given.test_images)[:: given.every]
+    files = [file for folder in given.test_images for file in image_files(folder)[:: given.every]]
     images = {file.stem: load_folder([file])[0] for file in files}
     facts = {"command": "tools/ship_network.py", "test_set": test_set, "every": given.every, "files": file_list(files)}
-    table = measure(network, images, results / f"{name}.csv", facts)
+    how = {"targets": given.targets, "at_defaults": given.at_defaults}
+    table = measure(network, images, results / f"{name}.csv", facts, **how)
     facts = {"command": "tools/ship_network.py", "test_set": "photographs inside scikit-image's wheel"}
-    measure(network, embedded, results / f"{name}_embedded.csv", facts)
+    measure(network, embedded, results / f"{name}_embedded.csv", facts, **how)
     write_json(results / "runs" / f"{name}.json", {**card, "files": run["files"]})
     with write_atomically(results / "runs" / f"{name}.csv") as temporary:
         shutil.copyfile(given.run / "log.csv", temporary)
@@ -110,6 +117,9 @@ def main() -> int:
         bits=16 if half else 32,
         hours=run["wall_time_s"] / 3600,
         seed=run["config"]["seed"],
+        initial="the weights of `{name}` ({steps:,} steps, {samples:,} samples)".format(**run["initial"])
+        if "initial" in run
+        else "random weights",
         terms=given.terms,
         training_set=given.training_set,
         test_count=len(files),
