@@ -88,23 +88,57 @@ def curves(
 ) -> Figure:
     """Lines (and, in `marks`, single points) against a parameter, on a logarithmic axis if asked."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FormatStrFormatter
 
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
     axis = figure.subplots()
-    for label, (x, y) in lines.items():
-        axis.plot(x, y, label=label, marker=".", markersize=4, linewidth=1.5)
+    _draw_lines(axis, lines, log=log)
     for label, (x, y) in (marks or {}).items():
         axis.plot(x, y, "o", label=label, markersize=6, markerfacecolor="none", markeredgewidth=1.3, color="black")
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel(ylabel)
+    axis.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def panels(
+    plots: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+    *,
+    xlabels: Sequence[str],
+    logs: Sequence[bool],
+    ylabel: str,
+    columns: int = 3,
+) -> Figure:
+    """Small plots of lines, one per title, in a grid; one legend for all."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(plots) // columns)
+    figure = Figure(figsize=(3.3 * columns, 2.5 * rows), dpi=DOTS_PER_INCH, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis, (title, lines), xlabel, log in zip(axes, plots.items(), xlabels, logs, strict=False):
+        _draw_lines(axis, lines, log=log)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel(xlabel, fontsize=8)
+        axis.tick_params(labelsize=8, which="both")
+    for number, axis in enumerate(figure.axes):
+        axis.set_visible(number < len(plots))
+        if number % columns == 0:
+            axis.set_ylabel(ylabel, fontsize=8)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_lines(axis, lines: Mapping, *, log: bool) -> None:
+    """Lines with dots, on a quiet grid."""
+    from matplotlib.ticker import FormatStrFormatter, NullFormatter
+
+    for label, (x, y) in lines.items():
+        axis.plot(x, y, label=label, marker=".", markersize=4, linewidth=1.5)
     if log:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axis.set_xlabel(xlabel)
-    axis.set_ylabel(ylabel)
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=9)
-    return figure
 
 
 def save_figure(figure: Figure, folder: str | os.PathLike, name: str) -> list[Path]:

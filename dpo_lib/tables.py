@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from . import paper
+from .evaluation import summarise
 from .experiments import EXPERIMENTS, Cell, Experiment
 from .paper import AVERAGE
-from .records import provenance, write_rows
+from .records import provenance, read_rows, write_rows
 from .run_files import Settings, read_record
 
 NOTE = (
@@ -133,3 +136,43 @@ def _measured_rows(filling: list[Experiment], records: dict[str, dict]) -> list[
         if experiment.id in records
         for row in records[experiment.id]["rows"]
     ]
+
+
+# For the notebooks
+
+
+def shipped_table(folder: str | os.PathLike, names: Sequence[str], *, network: str = "numerous") -> list[dict]:
+    """What shipped networks reach on the test images, beside the paper's numbers.
+
+    Parameters
+    ----------
+    folder : path
+        ``results/SCALE``, with the rows of each network, ``NAME.csv``. Networks without rows are left out.
+    names : sequence of str
+        Networks for one operator each, named after it.
+    network : str
+        Which of the paper's networks: "numerous" or "single".
+
+    Returns
+    -------
+    list of dict
+        ``operator``, ``value`` (or "average"), ``images``, ``input_psnr_db`` (the unprocessed picture), ``psnr_db``,
+        ``paper_psnr_db`` (empty where the paper has none).
+    """
+    rows = []
+    for name in names:
+        path = Path(folder) / f"{name}.csv"
+        for row in summarise(read_rows(path)) if path.exists() else []:
+            keys = ((table, network, name, row["value"]) for table in ("table1", "table2"))
+            rows.append({
+                "operator": name,
+                **{key: row[key] for key in ("value", "images", "input_psnr_db", "psnr_db")},
+                "paper_psnr_db": next((paper.NUMBERS[key][0] for key in keys if key in paper.NUMBERS), None) or "",
+            })  # fmt: skip
+    return rows
+
+
+def collected_table(folder: str | os.PathLike, table: str) -> list[dict]:
+    """The measured rows of a table that `collect` wrote to ``results/SCALE``; none if it did not."""
+    path = Path(folder) / f"{table}.csv"
+    return [row for row in read_rows(path) if row.get("psnr_db") != ""] if path.exists() else []

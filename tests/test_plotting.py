@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dpo_lib.plotting import curves, error_map, image_grid, save_figure
+from dpo_lib.plotting import curves, error_map, image_grid, panels, save_figure
 
 RNG = np.random.default_rng(0)
 
@@ -46,3 +46,13 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
         assert [path.name for path in paths] == ["figure.png", "figure.pdf"]
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
+
+
+def test_panels_hold_one_plot_each():
+    plots = {f"title {k}": {"net": ([1, 10], [30, k])} for k in range(4)}
+    figure = panels(plots, xlabels=list("abcd"), logs=[True, False, True, False], ylabel="y [dB]", columns=3)
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in shown] == list(plots) and [axis.get_xlabel() for axis in shown] == list("abcd")
+    assert [axis.get_xscale() for axis in shown] == ["log", "linear", "log", "linear"]
+    assert [axis.get_ylabel() for axis in shown] == ["y [dB]", "", "", "y [dB]"]
+    assert [list(axis.lines[0].get_ydata()) for axis in shown] == [[30, k] for k in range(4)]
