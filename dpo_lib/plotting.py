@@ -127,6 +127,31 @@ def panels(
     return figure
 
 
+def scatter(
+    groups: Mapping[str, Sequence[tuple[float, float, str]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    size: tuple[float, float] = (7.0, 4.0),
+) -> Figure:
+    """Points (x, y, what to write beside it), a colour for each group."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
+    axis = figure.subplots()
+    for label, points in groups.items():
+        axis.plot([x for x, _, _ in points], [y for _, y, _ in points], "o", label=label, markersize=6)
+        for x, y, text in points:
+            axis.annotate(text, (x, y), xytext=(6, -3), textcoords="offset points", fontsize=8)
+    _draw_lines(axis, {}, log=log)
+    axis.margins(x=0.15)
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel(ylabel)
+    axis.legend(frameon=False, fontsize=9)
+    return figure
+
+
 def _draw_lines(axis, lines: Mapping, *, log: bool) -> None:
     """Lines with dots, on a quiet grid."""
     from matplotlib.ticker import FormatStrFormatter, NullFormatter

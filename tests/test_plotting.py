@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dpo_lib.plotting import curves, error_map, image_grid, panels, save_figure
+from dpo_lib.plotting import curves, error_map, image_grid, panels, save_figure, scatter
 
 RNG = np.random.default_rng(0)
 
@@ -56,3 +56,10 @@ def test_panels_hold_one_plot_each():
     assert [axis.get_xscale() for axis in shown] == ["log", "linear", "log", "linear"]
     assert [axis.get_ylabel() for axis in shown] == ["y [dB]", "", "", "y [dB]"]
     assert [list(axis.lines[0].get_ydata()) for axis in shown] == [[30, k] for k in range(4)]
+
+
+def test_scatter_names_its_points():
+    figure = scatter({"one": [(1, 30, "l0"), (2, 31, "wls")], "other": [(9, 20, "l0")]}, xlabel="x", ylabel="y", log=True)
+    (axis,) = figure.axes
+    assert axis.get_xscale() == "log" and [line.get_label() for line in axis.lines] == ["one", "other"]
+    assert [(text.get_text(), *text.xy) for text in axis.texts] == [("l0", 1, 30), ("wls", 2, 31), ("l0", 9, 20)]
