@@ -6,8 +6,8 @@
 
 The parts of a step are timed one after the other in every step. The loop is the same network in plain eager mode,
 image by image, each with its own generated weights: same loss, same gradients. Ratios are of medians in one run.
-By itself a network runs a batch as one grouped convolution per layer on a GPU, image by image on a CPU (in one call);
---grouped asks for the first on any device.
+By itself a network runs a batch as one grouped convolution per layer on a GPU, and image by image on a CPU; --together
+asks for the first on any device.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ class Step:
 
 
 def measure(
-    config: TrainConfig, *, crop: int, batch: int, device: str, layout: str, compiled: bool, grouped=None, **timing
+    config: TrainConfig, *, crop: int, batch: int, device: str, layout: str, compiled: bool, together=None, **timing
 ) -> dict:
     """One row: milliseconds of the parts, of the step in a batch and in a loop, GFLOP/s."""
     step = Step(config, crop=crop, batch=batch, device=device)
     step.draw()
     step.network.base_network.channels_last = LAYOUTS[layout]
-    step.network.base_network.grouped = grouped
+    step.network.base_network.together = together
     with FlopCounterMode(display=False) as counter:
         step.forward()
     batched = step.loss.detach()
@@ -107,7 +107,7 @@ def measure(
     return {
         "precision": str(step.learner.dtype).removeprefix("torch."),
         "layout": layout,
-        "grouped": device != "cpu" if grouped is None else grouped,
+        "together": device != "cpu" if together is None else together,
         "compiled": compiled,
         **{f"{name}_ms": middle[name] for name in ("batch", "generate", "forward", "backward", "update")},
         "step_ms": whole,
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=SCALES["cpu"].phases[0].batch_size)
     parser.add_argument("--precision", nargs="+", default=["float32"], choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--layout", default="channels_last", choices=[*LAYOUTS, "both"])
-    parser.add_argument("--grouped", action="store_true", default=None, help="one grouped convolution, on a CPU too")
+    parser.add_argument("--together", action="store_true", default=None, help="one grouped convolution, on a CPU too")
     parser.add_argument("--compile", action="store_true", help="also with torch.compile, where it works")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="processor threads (default: PyTorch's choice)")
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for layout in LAYOUTS if given.layout == "both" else [given.layout]:
             for compiled in (False, True) if given.compile else (False,):
                 settings = {**sizes, **timing, "layout": layout, "compiled": compiled, "device": given.device}
-                settings["grouped"] = given.grouped
+                settings["together"] = given.together
                 try:
                     rows.append(measure(replace(config, precision=precision), **settings))
                 except Exception as error:  # no compiler, or an arithmetic that this processor does not have

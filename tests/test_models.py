@@ -85,22 +85,22 @@ def test_convolution_call_is_the_paper_block():
     assert torch.equal(layer(x, weight), F.conv2d(x, weight, padding=4, dilation=4))
 
 
-@pytest.mark.parametrize("grouped", [True, False])
-def test_values_per_image_equal_one_by_one(grouped):
+@pytest.mark.parametrize("together", [True, False])
+def test_values_per_image_equal_one_by_one(together):
     net = network()
-    net.base_network.grouped = grouped
+    net.base_network.together = together
     images, values = torch.rand(3, 3, 33, 46), [0.002, 0.02, 0.2]
-    together = net(images, values)
+    batched = net(images, values)
     for index, value in enumerate(values):
-        assert torch.allclose(together[index], net(images[index : index + 1], value)[0], atol=1e-4)
-    assert (together[0] - net(images[:1], 0.2)[0]).abs().max() > 1e-2  # the value matters
+        assert torch.allclose(batched[index], net(images[index : index + 1], value)[0], atol=1e-4)
+    assert (batched[0] - net(images[:1], 0.2)[0]).abs().max() > 1e-2  # the value matters
 
 
-@pytest.mark.parametrize("grouped", [True, None])
-def test_gradients_of_the_batched_form_equal_the_loop(grouped):
+@pytest.mark.parametrize("together", [True, None])
+def test_gradients_of_the_batched_form_equal_the_loop(together):
     torch.manual_seed(1)
     net = DecoupledNetwork([LAMBDA], operator="l0", width=4, dilations=(2,)).double()
-    net.base_network.grouped = grouped
+    net.base_network.together = together
     torch.nn.init.normal_(net.weight_learning_network.heads["conv8"].bias)
     images, values = torch.rand(3, 3, 16, 20, dtype=torch.float64), [0.002, 0.02, 0.2]
     net(images, values).square().sum().backward()
@@ -187,23 +187,23 @@ def joint(seed=0, **changes):
     return net.requires_grad_(False)
 
 
-@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("code", ["number", "one_hot", "embedding"])
 @pytest.mark.parametrize(
     "settings",
     [{}, {"hidden": 6}, {"trunk": (5, 4)}, {"depthwise": True}, {"depthwise": True, "generated": "norm(all)"}],
 )
-def test_a_joint_batch_equals_one_by_one(code, settings, grouped):
+def test_a_joint_batch_equals_one_by_one(code, settings, together):
     net, images = joint(operator_code=code, **settings), torch.rand(4, 3, 19, 26)
-    net.base_network.grouped = grouped
+    net.base_network.together = together
     rows = torch.zeros(4, 2)
     for row, (_, value) in zip(rows, CASES, strict=True):
         if value is not None:
             row[: np.size(value)] = torch.as_tensor(value)
-    together = net(images, rows, operator=[name for name, _ in CASES])
+    batched = net(images, rows, operator=[name for name, _ in CASES])
     for index, (name, value) in enumerate(CASES):
         alone = net(images[index : index + 1], value, operator=name)
-        assert torch.allclose(together[index], alone[0], atol=1e-4)
+        assert torch.allclose(batched[index], alone[0], atol=1e-4)
         assert torch.allclose(net.at(value, operator=name)(images[index : index + 1]), alone, atol=1e-5)
     answers = [net(images[:1], value, operator=name) for name, value in CASES]
     assert all((a - b).abs().max() > 1e-3 for a, b in itertools.combinations(answers, 2))

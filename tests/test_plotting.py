@@ -59,7 +59,8 @@ def test_panels_hold_one_plot_each():
 
 
 def test_scatter_names_its_points():
-    figure = scatter({"one": [(1, 30, "l0"), (2, 31, "wls")], "other": [(9, 20, "l0")]}, xlabel="x", ylabel="y", log=True)
+    points = {"one": [(1, 30, "l0"), (2, 31, "wls")], "other": [(9, 20, "l0")]}
+    figure = scatter(points, xlabel="x", ylabel="y", log=True)
     (axis,) = figure.axes
     assert axis.get_xscale() == "log" and [line.get_label() for line in axis.lines] == ["one", "other"]
     assert [(text.get_text(), *text.xy) for text in axis.texts] == [("l0", 1, 30), ("wls", 2, 31), ("l0", 9, 20)]

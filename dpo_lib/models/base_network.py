@@ -191,7 +191,7 @@ class BaseNetwork(nn.Module):
             raise ValueError(f"width and dilations must be positive, got width {width}, dilations {tuple(dilations)}")
         self.residual_output = residual_output
         self.channels_last = True  # the layout that convolutions are fastest in; the benchmarks compare it
-        self.grouped: bool | None = None  # images with weights of their own in one grouped convolution; None: on GPUs
+        self.together: bool | None = None  # run the images of a batch in one convolution; None: on GPUs
         self.convolutions = convolutions(width=width, dilations=dilations, depthwise=depthwise, codes=codes)
         self.norm_channels = [layer.out_channels for layer in self.convolutions[:-1]]
         self.scale = nn.Parameter(torch.ones(sum(self.norm_channels)))
@@ -302,14 +302,15 @@ class BaseNetwork(nn.Module):
         -------
         tensor (B, 3, H, W)
         """
-        own = any(weights[layer.name].dim() == 5 for layer in self.convolutions)
-        grouped = image.device.type != "cpu" if self.grouped is None else self.grouped
-        if len(image) > 1 and own and not grouped:
+        together = image.device.type != "cpu" if self.together is None else self.together
+        if len(image) > 1 and not together:
             return torch.cat([self(*one) for one in self._one_by_one(image, weights, codes)])
         return self.finish(image, self.advance(self.begin(image, codes), weights))
 
     def _one_by_one(self, image, weights, codes):
-        """Arguments of `forward` for each image alone. The gradient of a grouped convolution is slow on CPUs."""
+        """Arguments of `forward` for each image alone: quicker on CPUs, which keep one image's layers in their cache
+        (and whose gradients of grouped convolutions are slow).
+        """
         dimensions = {name: 2 if name.startswith("norm") else 4 for name in weights}
         for k in range(len(image)):
             own = {name: w[k] if w.dim() > dimensions[name] else w for name, w in weights.items()}
