@@ -18,10 +18,11 @@ from dpo_lib.images import save_image, to_tensor
 from dpo_lib.learner import build_network
 from dpo_lib.metrics import psnr
 from dpo_lib.operators import OPERATORS
-from dpo_lib.records import read_rows
+from dpo_lib.records import read_rows, write_rows
 from dpo_lib.run_files import Settings, read_record, state_of
 from dpo_lib.runner import main
 from dpo_lib.runs import TrainingImages, _alone, _Answers, run
+from dpo_lib.tables import collected_table, shipped_table
 
 TINY = replace(
     SCALES["smoke"], steps=2, width=4, phases=(Phase(1.0, 1.0, 16, 2),), replace_every=1, precision="float32"
@@ -424,3 +425,21 @@ def test_rain_of_pairs(folder):
     [row] = record_of(folder, "table3/derain")["rows"]
     assert row["input_psnr_db"] == pytest.approx(psnr(rainy[1], clean[1], on="luminance"), abs=1e-3)
     assert row["images"] == 1 and "test pairs" in row["test_set"]
+
+
+def test_shipped_and_collected_tables_for_the_notebooks(tmp_path):
+    numbers = {"ssim": 0.9, "input_psnr_db": 20.0, "input_ssim": 0.5}
+    rows = [
+        {"operator": "l0", "image": image, "value": value, "psnr_db": 30.0 + k, **numbers}
+        for k, image in enumerate("ab")
+        for value in (0.02, 0.2)
+    ]
+    write_rows(tmp_path / "l0.csv", rows)
+    found = shipped_table(tmp_path, ["l0", "wls"])  # wls has none
+    assert [(row["value"], row["psnr_db"], row["paper_psnr_db"]) for row in found] == [
+        (0.02, 30.5, 35.71), (0.2, 30.5, 30.43), ("average", 30.5, 35.25)
+    ]  # fmt: skip
+    assert collected_table(tmp_path, "table1") == []
+    rows = [{"network": "numerous", "psnr_db": 31.0}, {"network": "single", "psnr_db": ""}]
+    write_rows(tmp_path / "table1.csv", rows)
+    assert collected_table(tmp_path, "table1") == rows[:1]
