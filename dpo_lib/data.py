@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -107,7 +108,7 @@ def embedded_images(*names: str) -> dict[str, np.ndarray]:
         path = folder / EMBEDDED[name]
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: install scikit-image from its wheel, pip install scikit-image")
-        images[name] = _read(path)
+        images[name] = read_image(path)
     return images
 
 
@@ -184,7 +185,7 @@ def load_folder(
         if len(images) == limit:
             break
         try:
-            image = _read(path)
+            image = read_image(path)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             warnings.warn(f"skipped {path}: not readable as an image ({error})", stacklevel=2)
             continue
@@ -227,7 +228,7 @@ def file_list(folder: str | os.PathLike | Sequence[str | os.PathLike]) -> list[d
     for path in files:
         width = height = None
         with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            height, width = _read(path).shape[:2]
+            height, width = read_image(path).shape[:2]
         rows.append(
             {"file": path.relative_to(root).as_posix(), "sha256": sha256_of(path), "width": width, "height": height}
         )
@@ -361,8 +362,8 @@ def _as_files(folder: str | os.PathLike | Iterable[str | os.PathLike]) -> list[P
     return [Path(file) for file in folder]
 
 
-def _read(path: Path) -> np.ndarray:
-    """An image file as uint8 RGB."""
+def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
+    """An image file (or its bytes) as ndarray (H, W, 3), uint8 RGB, turned as its EXIF says."""
     with Image.open(path) as file:
         if file.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255 instead of scaling them
             gray = np.rint(np.asarray(file) / 257.0).astype(np.uint8)

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import functools
+import asyncio
+import base64
 import html
-import io
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 
 import ipywidgets
 import numpy as np
-import torch
-from PIL import Image
 
-from .bank import shrink_image
+from .boards import Explorer, compare, describe, encode, network_and_operators, read_upload, window
 from .data import embedded_images
-from .images import to_numpy, to_tensor, to_uint8
-from .metrics import psnr
-from .operators import OPERATORS, Operator
+from .images import to_numpy
+from .operators import Operator
 from .parameters import Parameter
 
+__all__ = ["Board", "compare", "encode", "explore", "parameter_slider"]
 
-def encode(image: np.ndarray, *, lossless: bool = True) -> bytes:
-    """An image (H, W, 3) in [0, 1] as PNG, or as JPEG (quicker to make and to send while a slider moves)."""
-    buffer = io.BytesIO()
-    options = {"format": "PNG", "compress_level": 1} if lossless else {"format": "JPEG", "quality": 90}
-    Image.fromarray(to_uint8(image)).save(buffer, **options)
-    return buffer.getvalue()
+REST_SECONDS = 0.4  # a slider that has not moved for so long is at rest
+SMALLEST_FRAME = 256  # smaller pictures are shown enlarged
+ZOOMS = (1, 2, 4, 8)
+SIDE_BY_SIDE, SWIPE = "side by side", "swipe"
+STYLE = """<style>.dpo-crisp {image-rendering: pixelated}
+.dpo-board .widget-toggle-buttons {display: flex; align-items: center}
+.dpo-board .widget-toggle-buttons .widget-label {text-align: right; margin-right: 8px}
+.dpo-board .widget-toggle-button {padding: 0 8px}
+.dpo-board .widget-toggle-buttons > div {display: flex}</style>"""
+LABELS = {"description_width": "90px"}
+SHORT_LABELS = {"description_width": "auto"}
 
 
 def parameter_slider(parameter: Parameter) -> ipywidgets.ValueWidget:
     """The slider that fits a parameter: logarithmic, linear, or over whole numbers."""
     label = f"{parameter.name} [{parameter.unit}]" if parameter.unit else parameter.name
-    common = {"description": label, "continuous_update": True, "layout": ipywidgets.Layout(width="420px")}
+    layout = ipywidgets.Layout(width="520px")
+    common = {"description": label, "continuous_update": True, "layout": layout, "style": LABELS}
     low, high = parameter.low, parameter.high
     if parameter.sampling == "log":
         return ipywidgets.FloatLogSlider(
@@ -47,56 +52,15 @@ def parameter_slider(parameter: Parameter) -> ipywidgets.ValueWidget:
     )
 
 
-def compare(
-    network: Callable | None, operator: Operator, image: torch.Tensor, value=None, *, seed: int = 0
-) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """The pictures that `explore` shows, and the numbers below them.
-
-    Parameters
-    ----------
-    network : callable or None
-        ``network(image, value)``; a network that knows several operators is told which, ``operator=name``.
-    operator : Operator
-    image : tensor (1, 3, H, W)
-    value
-        As in ``operator(image, value)``; None for the defaults.
-    seed : int
-        Of a degradation's noise.
-
-    Returns
-    -------
-    pictures : dict
-        For a filter ``input``, ``network``, and the operator's title; for a restoration operator ``clean``,
-        ``degraded`` and ``network``. Tensors (1, 3, H, W).
-    numbers : dict
-        ``operator_time_ms``, and with a network ``time_ms`` and ``psnr_db`` (network against the operator's result, or
-        against the clean image).
-    """
-    start = time.perf_counter()
-    shown, target = operator.make_pair(image, value, seed)
-    numbers = {"operator_time_ms": 1000 * (time.perf_counter() - start)}
-    answer = {}
-    if network is not None:
-        which = {"operator": operator.name} if len(getattr(network, "operators", ())) > 1 else {}
-        start = time.perf_counter()
-        with torch.no_grad():
-            answer["network"] = network(shown, value, **which)
-        numbers["time_ms"] = 1000 * (time.perf_counter() - start)
-        numbers["psnr_db"] = psnr(answer["network"][0], target[0])
-    if operator.kind == "filter":
-        return {"input": shown, **answer, operator.title: target}, numbers
-    return {"clean": target, "degraded": shown, **answer}, numbers
-
-
 def explore(
     network_or_operator: Callable | Operator | Mapping[str, Operator] | None,
     image: np.ndarray | Mapping[str, np.ndarray] | None = None,
     *,
     operator: Operator | Mapping[str, Operator] | None = None,
-    longest_side: int = 320,
+    longest_side: int | None = None,
     seed: int = 0,
-) -> ipywidgets.VBox:
-    """Sliders for an operator's parameters; its result and a network's answer, side by side.
+) -> Board:
+    """Sliders for an operator's parameters; its result and a network's answer, while they move.
 
     Parameters
     ----------
@@ -108,102 +72,301 @@ def explore(
     operator : Operator, or mapping of name to Operator, optional
         What the network imitates or undoes; several come with a list to choose from. None for the operators that the
         network names itself.
-    longest_side : int
-        The picture is reduced to this many pixels, to answer at once.
+    longest_side : int, optional
+        The picture is reduced to this many pixels, to answer at once. Default 512 for a network that keeps its features
+        (`SingleLayerTuner`), else 320.
     seed : int
         Of a degradation's noise.
 
     Returns
     -------
-    VBox
-        ``.refresh()`` recomputes and gives the numbers shown, see `compare`; it raises what goes wrong, where a moved
-        slider writes it below the sliders. ``.operator_list``, ``.image_list``, ``.sliders``, ``.pictures``, ``.text``
-        are the parts.
+    Board
 
     Raises
     ------
     ValueError, TypeError
         No operator, or no image.
     """
-    network, operators = _network_and_operators(network_or_operator, operator)
+    network, operators = network_and_operators(network_or_operator, operator)
     photos = embedded_images() if image is None else image if isinstance(image, Mapping) else {"image": image}
     if not photos:
         raise ValueError("explore needs at least one image, got none")
-    box = ipywidgets.VBox()
-    titles = [(one.title, name) for name, one in operators.items()]
-    box.operator_list = ipywidgets.Dropdown(options=titles, description="operator")
-    box.image_list = ipywidgets.Dropdown(options=list(photos), description="image")
-    box.sliders, box.pictures, box.text = [], {}, ipywidgets.HTML()
-    lists = [part for part, choices in ((box.operator_list, operators), (box.image_list, photos)) if len(choices) > 1]
+    return Board(Explorer(network, photos, longest_side=longest_side, seed=seed), operators)
 
-    @functools.cache
-    def reduced(name: str) -> torch.Tensor:
-        batch = to_tensor(photos[name]).float()
-        return shrink_image(batch, min(1.0, longest_side / max(batch.shape[2:])))
 
-    def refresh() -> dict[str, float]:
-        chosen = operators[box.operator_list.value]
-        # a logarithmic slider's end may pass the range by a rounding error
-        pairs = zip(box.sliders, chosen.parameters, strict=True)
-        values = [min(max(slider.value, parameter.low), parameter.high) for slider, parameter in pairs]
-        value = [values] if values else None
-        shown, numbers = compare(network, chosen, reduced(box.image_list.value), value, seed=seed)
-        for name, result in shown.items():
-            box.pictures[name].value = encode(to_numpy(result))
-        line = f"operator {numbers['operator_time_ms']:.0f} ms"
-        if network is not None:
-            against = "operator" if chosen.kind == "filter" else "clean image"
-            line = (
-                f"network against {against} <b>{numbers['psnr_db']:.2f} dB</b>, "
-                f"network {numbers['time_ms']:.0f} ms, {line}"
-            )
-        box.text.value = line
+class Board(ipywidgets.VBox):
+    """What `explore` shows.
+
+    While a slider moves, a quick picture is drawn at every step (JPEG; smaller, where the network is slow), and a
+    faithful one (PNG) once it rests. What goes wrong in a callback is written into `text`, in red.
+
+    Parameters
+    ----------
+    explorer : Explorer
+    operators : mapping of str to Operator
+
+    Attributes
+    ----------
+    operator_list, image_list : Dropdown
+    upload : FileUpload
+    sliders : list
+        One for each parameter of the chosen operator.
+    view, zoom : ToggleButtons
+    position, across, down : IntSlider
+        Where the swipe divides the picture, and where the enlarged window lies, in percent.
+    with_operator : Checkbox
+        Show a filter's own result beside the network's, computed when the sliders rest.
+    save : Button
+        Puts a link to the answer's PNG into `link`.
+    pictures : dict of str to Image
+    text : HTML
+    """
+
+    def __init__(self, explorer: Explorer, operators: Mapping[str, Operator]):
+        super().__init__()
+        self.add_class("dpo-board")
+        self.explorer, self.operators = explorer, operators
+        titles = [(one.title, name) for name, one in operators.items()]
+        self.operator_list = ipywidgets.Dropdown(options=titles, description="operator", style=LABELS)
+        self.image_list = ipywidgets.Dropdown(options=list(explorer.images), description="image", style=LABELS)
+        self.upload = ipywidgets.FileUpload(accept="image/*", description="your picture")
+        self.view = _choice([SIDE_BY_SIDE, SWIPE], "view")
+        self.zoom = _choice([(f"{z}x", z) for z in ZOOMS], "zoom", style=SHORT_LABELS)
+        self.across, self.down = (_percent(name) for name in ("across", "down"))
+        self.position = ipywidgets.IntSlider(50, readout=False)
+        self.with_operator = ipywidgets.Checkbox(description="operator's result, too", indent=False)
+        self.with_operator.layout.width = "170px"
+        self.save = ipywidgets.Button(description="PNG", icon="download", tooltip="a link to the answer as shown")
+        self.save.layout.width = "80px"
+        self.text, self.link, self.sliders, self.pictures = ipywidgets.HTML(), ipywidgets.HTML(), [], {}
+        self._line, self._timer, self._sent, self._left = "", None, {}, None
+        self._numbers, self._took_ms = {}, 0.0
+        for part, action in (
+            (self.operator_list, self._change_operator),
+            (self.upload, self._take_upload),
+            (self.view, self._show),
+            (self.zoom, self._show),
+            (self.with_operator, self._change),
+            (self.across, self._move),
+            (self.down, self._move),
+            (self.position, self._divide),
+        ):
+            part.observe(self._callback(action), names="value")
+        self._on_image = self._callback(self._change)
+        self.image_list.observe(self._on_image, names="value")
+        self.save.on_click(self._callback(self._offer))
+        self._make_parts()
+        self._draw()
+        self._arrange()
+
+    @property
+    def operator(self) -> Operator:
+        """The chosen one."""
+        return self.operators[self.operator_list.value]
+
+    def refresh(self) -> dict[str, float]:
+        """Compute everything anew, the operator's result too.
+
+        Returns
+        -------
+        dict
+            The numbers, see `compare`.
+
+        Raises
+        ------
+        Exception
+            Whatever goes wrong, where a moved slider writes it into `text`.
+        """
+        self._stop_waiting()
+        return self._draw(with_operator=True, again=True)
+
+    def _callback(self, action: Callable[[], object]) -> Callable:
+        """The action with its errors written into the board: from a callback they would vanish into the log."""
+
+        def callback(*_) -> None:
+            try:
+                action()
+                self.text.value = self._line
+            except Exception as error:
+                message = html.escape(f"{type(error).__name__}: {error}")
+                self.text.value = f"<b style='color:#b00'>{message}</b>"
+
+        return callback
+
+    def _change_operator(self) -> None:
+        self._make_parts()
+        self._change()
+
+    def _change(self) -> None:
+        self.text.value = "computing ..."  # may take seconds
+        self._show()
+
+    def _show(self) -> None:
+        self._stop_waiting()
+        try:
+            self._draw()
+        finally:  # a new operator's sliders are shown even where its defaults fail
+            self._arrange()
+
+    def _move(self) -> None:
+        """A quick picture now, and a faithful one when the slider rests; where no event loop runs, only the latter."""
+        self._stop_waiting()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._draw()
+            return
+        self._draw(quick=True)
+        self._timer = loop.call_later(REST_SECONDS, self._callback(self._draw))
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _take_upload(self) -> None:
+        files = self.upload.value
+        if not files:
+            return
+        self.upload.value = ()  # the same file may come again
+        name = str(files[0]["name"])
+        self.explorer.add(name, read_upload(name, bytes(files[0]["content"])))
+        self._sent = {}
+        self.image_list.unobserve(self._on_image, names="value")  # new options choose the first one for a moment
+        self.image_list.options = list(self.explorer.images)
+        self.image_list.value = name
+        self.image_list.observe(self._on_image, names="value")
+        self._change()
+
+    def _divide(self) -> None:
+        if self._left is not None:
+            self._left.layout.width = f"{self.position.value}%"
+
+    def _offer(self) -> None:
+        name, operator = self.image_list.value, self.operator
+        pictures, _ = self.explorer(operator, name, self._value(), with_operator=self.with_operator.value)
+        values = [f"{p.name}_{s.value:.4g}" for p, s in zip(operator.parameters, self.sliders, strict=True)]
+        file = re.sub(r"[^\w.-]+", "_", "_".join([re.sub(r"\.\w+$", "", name), operator.name, *values])) + ".png"
+        content = encode(to_numpy(pictures[self._answer]))
+        address = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+        self.link.value = f"<a download='{file}' href='{address}'><u>{file}</u></a> ({len(content) / 1000:.0f} kB)"
+
+    def _value(self) -> list[list[float]] | None:
+        # browsers send a slider's value back a little changed, and a logarithmic one's end may pass the range by it
+        pairs = zip(self.sliders, self.operator.parameters, strict=True)
+        values = [min(max(float(f"{slider.value:.6g}"), parameter.low), parameter.high) for slider, parameter in pairs]
+        return [values] if values else None
+
+    def _make_parts(self) -> None:
+        """Sliders and pictures of the chosen operator."""
+        self.sliders = [parameter_slider(parameter) for parameter in self.operator.parameters]
+        for slider in self.sliders:
+            slider.observe(self._callback(self._move), names="value")
+        names = ["input", self.operator.title] if self.operator.kind == "filter" else ["clean", "degraded"]
+        if self.explorer.network is not None:
+            names.insert(1 if self.operator.kind == "filter" else 2, "network")
+        self.pictures = {name: ipywidgets.Image(format="png") for name in names}
+        self._captions = {name: ipywidgets.HTML(f"<b>{name}</b>") for name in names}
+        self._sent = {}
+        self._answer = "network" if "network" in names else names[-1]
+
+    def _arrange(self) -> None:
+        """Lay the parts out, with the frames as large as the image asks for."""
+        choices = [one for one in (self.operator_list, self.image_list) if len(one.options) > 1]
+        optional = self.explorer.network is not None and self.operator.kind == "filter"
+        hidden = {self.operator.title} if optional and not self.with_operator.value else set()
+        names = [name for name in self.pictures if name not in hidden]
+        height, width = self.explorer.image(self.image_list.value, self.explorer.side(self.operator)).shape[2:]
+        width = round(width * max(1, SMALLEST_FRAME / max(height, width)))
+        if self.view.value == SWIPE:
+            before = "degraded" if "degraded" in names and "network" in names else names[0]
+            frames = [self._swipe(before, self._answer, width)]
+            frames += [self._frame(name, width) for name in names if name not in (before, self._answer)]
+        else:
+            self._left = None
+            frames = [self._frame(name, width) for name in names]
+        for picture in self.pictures.values():
+            (picture.add_class if self.zoom.value > 1 else picture.remove_class)("dpo-crisp")
+        tools = [self.view, self.zoom, *([self.with_operator] if optional else []), self.save]
+        place = [ipywidgets.HBox([self.across, self.down])] if self.zoom.value > 1 else []
+        self.children = [
+            ipywidgets.HBox([*choices, self.upload], layout=_row()),
+            *self.sliders,
+            ipywidgets.HBox(tools, layout=_row()),
+            *place,
+            ipywidgets.HBox([self.text, self.link], layout=_row()),
+            ipywidgets.HBox(frames, layout=ipywidgets.Layout(grid_gap="8px", align_items="flex-start")),
+            ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none")),
+        ]
+
+    def _frame(self, name: str, width: int) -> ipywidgets.VBox:
+        self.pictures[name].layout = ipywidgets.Layout(width="100%", height="auto", margin="0")
+        layout = ipywidgets.Layout(width=f"{width}px", flex="0 1 auto", min_width="0")
+        return ipywidgets.VBox([self._captions[name], self.pictures[name]], layout=layout)
+
+    def _swipe(self, before: str, after: str, width: int) -> ipywidgets.VBox:
+        """Two pictures in one place, the first cut off where the slider below stands."""
+        for name in (before, after):
+            fixed = {"width": f"{width}px", "max_width": "none", "min_width": f"{width}px"}
+            self.pictures[name].layout = ipywidgets.Layout(height="auto", margin="0", flex="none", **fixed)
+        place = {"grid_area": "1 / 1 / 2 / 2", "margin": "0"}
+        self.pictures[after].layout.grid_area = place["grid_area"]
+        layout = ipywidgets.Layout(overflow="hidden", border_right="2px solid white", **place)
+        self._left = ipywidgets.Box([self.pictures[before]], layout=layout)
+        self._divide()
+        stack = ipywidgets.GridBox(
+            [self.pictures[after], self._left],
+            layout=ipywidgets.Layout(width=f"{width}px", grid_template_columns=f"{width}px", overflow="hidden"),
+        )
+        caption = f"<div style='display:flex;justify-content:space-between'><b>{before}</b><b>{after}</b></div>"
+        titles = ipywidgets.HTML(caption, layout=ipywidgets.Layout(width=f"{width}px"))
+        self.position.layout.width = f"{width}px"
+        return ipywidgets.VBox([titles, stack, self.position], layout=ipywidgets.Layout(flex="none"))
+
+    def _draw(self, *, quick: bool = False, with_operator: bool = False, again: bool = False) -> dict[str, float]:
+        """Compute, and send the pictures that have changed."""
+        start = time.perf_counter()
+        name, operator = self.image_list.value, self.operator
+        with_operator = with_operator or self.with_operator.value
+        pictures, numbers = self.explorer(
+            operator, name, self._value(), quick=quick, with_operator=with_operator, again=again
+        )
+        first, whole = next(iter(pictures)), self.explorer.image(name, self.explorer.side(operator)).shape
+        place = {"zoom": self.zoom.value, "across": self.across.value / 100, "down": self.down.value / 100}
+        for title, picture in self.pictures.items():
+            result = pictures.get(title)
+            self._captions[title].value = f"<b>{title}</b>" if result is not None else f"<b>{title}</b> ..."
+            if result is None or (title == first and result.shape != whole):
+                continue
+            # the input does not follow the parameters: it is sent once, without loss
+            source, lossless = (name, True) if title == first else (result, not quick)
+            sent, where, was_lossless = self._sent.get(title, (None, None, False))
+            if again or sent is not source or where != place or (lossless and not was_lossless):
+                part = to_numpy(result)[window(result.shape[2:], **place)]
+                with picture.hold_sync():
+                    picture.format = "png" if lossless else "jpeg"
+                    picture.value = encode(part, lossless=lossless)
+                self._sent[title] = source, place, lossless
+        self.link.value = ""
+        if numbers is not self._numbers:  # something was computed
+            self._numbers, self._took_ms = numbers, 1000 * (time.perf_counter() - start)
+        self._line = describe(numbers, operator, shape=pictures[self._answer].shape, took_ms=self._took_ms)
+        if self.explorer.is_live and operator.kind == "filter":
+            self._line += f", features once {self.explorer.features_time_ms:.0f} ms"
+        if with_operator and "operator_time_ms" not in numbers:
+            self._line += f", {html.escape(operator.title)} when the slider rests"
+        self.text.value = self._line
         return numbers
 
-    def show(change=None) -> None:
-        try:
-            refresh()
-        except Exception as error:  # from a callback it would vanish into the log
-            message = html.escape(f"{type(error).__name__}: {error}")
-            box.text.value = f"<b style='color:#b00'>{message}</b>"
 
-    def lay_out() -> None:
-        """Sliders and pictures of the chosen operator."""
-        chosen = operators[box.operator_list.value]
-        box.sliders = [parameter_slider(parameter) for parameter in chosen.parameters]
-        for slider in box.sliders:
-            slider.observe(show, names="value")
-        names = ["input", chosen.title] if chosen.kind == "filter" else ["clean", "degraded"]
-        if network is not None:
-            names.insert(1 if chosen.kind == "filter" else 2, "network")
-        layout = ipywidgets.Layout(max_width="360px")
-        box.pictures = {name: ipywidgets.Image(format="png", layout=layout) for name in names}
-        titled = [ipywidgets.VBox([ipywidgets.HTML(f"<b>{name}</b>"), p]) for name, p in box.pictures.items()]
-        box.children = [*lists, *box.sliders, box.text, ipywidgets.HBox(titled)]
-
-    def change_operator(change) -> None:
-        lay_out()
-        show()
-
-    box.operator_list.observe(change_operator, names="value")
-    box.image_list.observe(show, names="value")
-    box.refresh = refresh
-    lay_out()
-    refresh()
-    return box
+def _choice(options: list, label: str, *, style: dict[str, str] = LABELS) -> ipywidgets.ToggleButtons:
+    style = {"button_width": "auto", **style}
+    return ipywidgets.ToggleButtons(options=options, description=label, style=style)
 
 
-def _network_and_operators(first, operator) -> tuple[Callable | None, dict[str, Operator]]:
-    """Which of the two `explore` was given, and the operators to choose from, by name."""
-    if isinstance(first, (Operator, Mapping)):
-        if operator is not None:
-            raise TypeError("give explore a network and its operator, or an operator alone, got two operators")
-        network, operator = None, first
-    else:
-        network = first
-        if operator is None:
-            operator = {name: OPERATORS[name] for name in getattr(network, "operators", ()) if name in OPERATORS}
-    operators = {operator.name: operator} if isinstance(operator, Operator) else dict(operator)
-    if not operators:
-        raise ValueError("explore needs an operator: give operator=OPERATORS[...]")
-    return network, operators
+def _percent(label: str) -> ipywidgets.IntSlider:
+    return ipywidgets.IntSlider(50, description=label, readout=False, style=LABELS)
+
+
+def _row() -> ipywidgets.Layout:
+    return ipywidgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="0 12px")
