@@ -179,7 +179,7 @@ def compare_kernels(
     -----
     A correlation of about 0 is no sign of different functions: the channels of a hidden layer come in an arbitrary
     order that differs between any two trainings. Nor does the variance say much: instance normalisation undoes any
-    common factor of a layer's weights (all layers but the last have it).
+    common factor of a layer's weights (all layers but the last have it). `disguise` shows both.
 
     Examples
     --------
@@ -204,6 +204,66 @@ def compare_kernels(
         correlation = covariance / math.sqrt(math.prod(variances)) if min(variances) > 0 else math.nan
         rows.append({"layer": name, "correlation": correlation, "variance_a": variances[0], "variance_b": variances[1]})
     return rows
+
+
+def disguise(net: PlainNetwork, *, factor: float = 1.0, seed: int = 0) -> PlainNetwork:
+    """The same function with other weights: hidden channels in random order, hidden convolutions times a factor.
+
+    Parameters
+    ----------
+    net : PlainNetwork
+        Without depthwise convolutions.
+    factor : float
+        Positive; on the weights of all convolutions but the last. Normalisation undoes it but for the small number
+        that it adds to the variance.
+    seed : int
+        Of the order.
+
+    Returns
+    -------
+    PlainNetwork
+        Equal to `net` up to rounding at a factor of 1.
+
+    Raises
+    ------
+    ValueError
+        Depthwise convolutions, or a factor that is not positive.
+
+    Notes
+    -----
+    With the channels that enter a layer in the order i and those that leave it in the order o, its weight becomes
+    W[o, i], and scale and shift of its normalisation are put in the order o. The layers that end residual blocks share
+    their order with what is added to them.
+
+    Examples
+    --------
+    >>> from dpo_lib.parameters import Parameter
+    >>> net = DecoupledNetwork([Parameter("lambda", 0.002, 0.2, sampling="log")], operator="l0", width=8).at(0.02)
+    >>> other, image = disguise(net), torch.rand(1, 3, 20, 30)
+    >>> torch.allclose(other(image), net(image), atol=1e-5)
+    True
+    """
+    layers = net.base_network.convolutions
+    if factor <= 0 or any(layer.depthwise for layer in layers):
+        raise ValueError(f"expected a positive factor and no depthwise convolutions, got factor {factor}")
+    generator = torch.Generator().manual_seed(seed)
+    found = PlainNetwork(net.base_network, net.weights)
+    weights, base_network = found.weights, found.base_network
+    orders, entering, skip, last = [], torch.arange(layers[0].in_channels), torch.empty(0), layers[-1]
+    for number, layer in enumerate(layers, start=1):
+        skip = entering if layer.opens_block else skip
+        leaving = torch.randperm(layer.out_channels, generator=generator)
+        leaving = torch.arange(layer.out_channels) if layer is last else skip if layer.closes_block else leaving
+        first, second = (entering, leaving) if layer.transposed else (leaving, entering)
+        weights[layer.name] = (1.0 if layer is last else factor) * weights[layer.name][first][:, second]
+        if f"norm{number}" in weights:
+            weights[f"norm{number}"] = weights[f"norm{number}"][:, leaving]
+        orders.append(leaving + sum(base_network.norm_channels[: number - 1]))
+        entering = leaving
+    order = torch.cat(orders[:-1])
+    base_network.scale = nn.Parameter(base_network.scale[order])
+    base_network.shift = nn.Parameter(base_network.shift[order])
+    return found.eval().requires_grad_(False)
 
 
 def generate_kernels(

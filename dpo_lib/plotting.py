@@ -127,6 +127,118 @@ def panels(
     return figure
 
 
+def quartile_curves(
+    plots: Mapping[str, Mapping[str, np.ndarray]],
+    x: Sequence[float],
+    *,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    levels: Mapping[str, float] | None = None,
+    size: tuple[float, float] = (10.0, 4.0),
+) -> Figure:
+    """Medians as lines and quartiles as bands on a logarithmic axis, a plot per title, side by side.
+
+    Parameters
+    ----------
+    plots : mapping
+        Title to a mapping of labels to ndarrays (len(x), n): n samples at each x, positive.
+    x : sequence of float
+    xlabel, ylabel : str
+    log : bool
+        x is logarithmic, too.
+    levels : mapping, optional
+        Label to a height at which a dashed line is drawn in every plot.
+    size : (width, height)
+        In inches.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter
+
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
+    axes = figure.subplots(1, len(plots), sharey=True, squeeze=False)[0]
+    for axis, (title, samples) in zip(axes, plots.items(), strict=True):
+        quartiles = {label: np.quantile(values, (0.25, 0.5, 0.75), axis=1) for label, values in samples.items()}
+        _draw_lines(axis, {label: (x, median) for label, (_, median, _) in quartiles.items()}, log=log)
+        for line, (low, _, high) in zip(axis.lines, quartiles.values(), strict=True):
+            axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        for label, level in (levels or {}).items():
+            axis.axhline(level, color="0.4", linestyle="--", linewidth=1.2, label=label)
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(xlabel)
+    axes[0].set_ylabel(ylabel)
+    axes[-1].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def coloured_points(
+    plots: Mapping[str, np.ndarray],
+    values: np.ndarray,
+    *,
+    label: str,
+    log: bool = False,
+    size: tuple[float, float] = (10.0, 4.5),
+) -> Figure:
+    """Points (N, 2) in one plot per title, coloured by a value that they share.
+
+    Parameters
+    ----------
+    plots : mapping
+        Title to an ndarray (N, 2).
+    values : ndarray (N,)
+    label : str
+        Of the colour bar.
+    log : bool
+        Colours follow the logarithm of the value.
+    size : (width, height)
+        In inches.
+    """
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, NullFormatter
+
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
+    axes = figure.subplots(1, len(plots), squeeze=False)[0]
+    colours = (LogNorm if log else Normalize)(values.min(), values.max())
+    for axis, (title, points) in zip(axes, plots.items(), strict=True):
+        drawn = axis.scatter(*points.T, c=values, norm=colours, cmap="viridis", s=14, linewidth=0)
+        axis.set_title(title, fontsize=10)
+        axis.set_aspect("equal", adjustable="datalim")
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    bar = figure.colorbar(drawn, ax=axes, label=label)
+    if log:
+        bar.ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    return figure
+
+
+def signed_map(values: np.ndarray, *, scale: float) -> np.ndarray:
+    """Numbers in colour: white for 0, red for `scale` and above, blue for -`scale` and below.
+
+    Parameters
+    ----------
+    values : ndarray (H, W)
+    scale : float
+        Positive.
+
+    Returns
+    -------
+    ndarray (H, W, 3)
+        In [0, 1].
+
+    Examples
+    --------
+    >>> signed_map(np.array([[0.0, 2.0, -1.0]]), scale=2).tolist()
+    [[[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.5, 0.5, 1.0]]]
+    """
+    share = np.clip(values / scale, -1, 1)
+    return np.stack([1 - np.clip(-share, 0, 1), 1 - np.abs(share), 1 - np.clip(share, 0, 1)], axis=-1)
+
+
 def scatter(
     groups: Mapping[str, Sequence[tuple[float, float, str]]],
     *,
@@ -216,3 +328,24 @@ def receptive_field_overlay(
             if 0 <= r < image.shape[0] and 0 <= c < image.shape[1]:
                 painted[r, c] = (1.0, 0.0, 0.0)
     return painted
+
+
+def window(size: Sequence[int], point: Sequence[int], *, side: int = 96) -> tuple[slice, slice]:
+    """Rows and columns of a square cutout around a point, moved inwards at the image's border.
+
+    Parameters
+    ----------
+    size : (rows, columns)
+        Of the image.
+    point : (row, column)
+    side : int
+        In pixels; cut to the image's sides.
+
+    Examples
+    --------
+    >>> window((90, 120), (45, 3), side=30)
+    (slice(30, 60, None), slice(0, 30, None))
+    """
+    sides = [min(side, length) for length in size]
+    starts = [int(np.clip(p - s // 2, 0, n - s)) for p, s, n in zip(point, sides, size, strict=True)]
+    return slice(starts[0], starts[0] + sides[0]), slice(starts[1], starts[1] + sides[1])

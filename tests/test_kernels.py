@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from dpo_lib.kernels import (
     compare_kernels,
+    disguise,
     generate_kernels,
     kernel_embedding,
     kernel_paths,
@@ -215,3 +216,27 @@ def test_bad_embeddings():
         kernel_embedding(network(), 10, method="umap")
     with pytest.raises(ValueError, match="perplexity must be smaller than the 10 kernels, got 30"):
         kernel_embedding(network(), 10, method="tsne")
+
+
+@pytest.mark.parametrize("generated", ["conv(all)", "norm(all)"])
+def test_a_disguise_is_the_same_function_with_other_kernels(generated):
+    torch.manual_seed(0)
+    net = network(width=32, generated=generated).at(0.02)
+    image = torch.rand(2, 3, 21, 30, dtype=torch.float64)
+    expected = net(image)
+    other, scaled = disguise(net, seed=1), disguise(net, seed=1, factor=5)
+    assert (other(image) - expected).abs().max() < 1e-10
+    assert (scaled(image) - expected).abs().max() < 1e-2 * (expected - image).abs().max()
+    rows = compare_kernels(net, scaled)
+    assert max(abs(row["correlation"]) for row in rows) < 0.25
+    assert [round(row["variance_b"] / row["variance_a"]) for row in rows] == [25] * (len(rows) - 1) + [1]
+    for name, weight in net.weights.items():  # the same numbers in another order, and the input is left alone
+        assert torch.equal(other.weights[name].flatten().sort().values, weight.flatten().sort().values)
+    assert torch.equal(net(image), expected)
+
+
+def test_what_cannot_be_disguised():
+    with pytest.raises(ValueError, match="no depthwise convolutions"):
+        disguise(network(depthwise=True).at(0.02))
+    with pytest.raises(ValueError, match="expected a positive factor"):
+        disguise(network().at(0.02), factor=0)

@@ -2,7 +2,18 @@
 
 import numpy as np
 
-from dpo_lib.plotting import curves, error_map, image_grid, panels, save_figure, scatter
+from dpo_lib.plotting import (
+    coloured_points,
+    curves,
+    error_map,
+    image_grid,
+    panels,
+    quartile_curves,
+    save_figure,
+    scatter,
+    signed_map,
+    window,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -64,3 +75,43 @@ def test_scatter_names_its_points():
     (axis,) = figure.axes
     assert axis.get_xscale() == "log" and [line.get_label() for line in axis.lines] == ["one", "other"]
     assert [(text.get_text(), *text.xy) for text in axis.texts] == [("l0", 1, 30), ("wls", 2, 31), ("l0", 9, 20)]
+
+
+def test_quartile_curves_draw_medians_and_quartiles():
+    samples = {"edge": np.array([[1, 2, 3, 4, 5], [10, 20, 30, 40, 50]]), "flat": np.ones((2, 5))}
+    figure = quartile_curves(
+        {"a": samples, "b": samples}, [0.1, 1], xlabel="x", ylabel="y", log=True, levels={"top": 99}
+    )
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
+    axis = figure.axes[0]
+    assert axis.get_xscale() == axis.get_yscale() == "log"
+    assert [line.get_label() for line in axis.lines] == ["edge", "flat", "top"]
+    assert list(axis.lines[0].get_ydata()) == [3, 30]
+    band = axis.collections[0].get_paths()[0].vertices
+    assert sorted(set(map(tuple, band))) == [(0.1, 2), (0.1, 4), (1, 20), (1, 40)]
+
+
+def test_coloured_points_share_their_colours():
+    plots = {"one": RNG.random((6, 2)), "other": RNG.random((6, 2))}
+    values = np.geomspace(0.01, 1, 6)
+    figure = coloured_points(plots, values, label="lambda", log=True, size=(6, 3))
+    first, second, bar = figure.axes
+    assert [first.get_title(), second.get_title(), bar.get_ylabel()] == ["one", "other", "lambda"]
+    assert np.array_equal(first.collections[0].get_offsets(), plots["one"])
+    assert np.array_equal(first.collections[0].get_array(), values)
+    assert np.allclose(first.collections[0].norm(values), np.linspace(0, 1, 6))
+    assert first.collections[0].norm is second.collections[0].norm
+
+
+def test_signed_map_by_hand():
+    colours = signed_map(np.array([[0.0, 1.0, -2.0, 9.0, -9.0]]), scale=4)
+    expected = [[1, 1, 1], [1, 0.75, 0.75], [0.5, 0.5, 1], [1, 0, 0], [0, 0, 1]]
+    assert np.allclose(colours[0], expected)
+
+
+def test_windows_stay_inside():
+    image = np.arange(60 * 80).reshape(60, 80)
+    for point in ((0, 0), (30, 40), (59, 79), (5, 77)):
+        cut = image[window(image.shape, point, side=20)]
+        assert cut.shape == (20, 20) and image[point] in cut
+    assert image[window(image.shape, (30, 40), side=70)].shape == (60, 70)

@@ -14,6 +14,7 @@ from dpo_lib.receptive_field import (
     ReceptiveField,
     _FrozenStatistics,
     effective_receptive_field,
+    measure_fields,
     pick_points,
     receptive_interval,
     segment,
@@ -308,3 +309,31 @@ def test_overlay_paints_the_mask_green_and_a_cross():
     assert receptive_field_overlay(image, mask, (0, 0)).shape == image.shape  # arms are cut at the border
     with pytest.raises(ValueError, match="mask must have the image's shape"):
         receptive_field_overlay(image, mask.T, (0, 0))
+
+
+def test_half_area_by_hand():
+    gradient = np.zeros((4, 5, 7), np.float32)
+    gradient[0, 2, 3] = 1  # one pixel has everything
+    gradient[1] = 1  # 35 equal pixels: 18 have at least half
+    gradient[2, 0, :4] = (4, 3, 2, 1)  # 4 + 3 is more than 5
+    field = ReceptiveField(gradient, np.zeros((4, 2), int), np.zeros((4, 1)))
+    assert field.half_area.tolist() == [1, 18, 2, 0]
+
+
+def test_measured_rows_are_those_of_single_calls():
+    net, photos = network(), {"coffee": embedded_images("coffee")["coffee"][:120, :170]}
+    photos["chelsea"] = embedded_images("chelsea")["chelsea"][60:190, 90:240]
+    rows = measure_fields(net, photos, [0.01, 0.1], n=2, border=10, seed=3)
+    assert len(rows) == 2 * 3 * 2 * 2
+    assert [row["kind"] for row in rows[:6]] == ["non-edge"] * 2 + ["moderate edge"] * 2 + ["strong edge"] * 2
+    picked = pick_points(photos["chelsea"], 2, border=10, seed=3)
+    segments = segment(photos["chelsea"])
+    last = rows[-1]
+    assert (last["image"], last["kind"], last["value"]) == ("chelsea", "strong edge", 0.1)
+    assert [last["row"], last["column"]] == picked["strong edge"][1].tolist()
+    field = effective_receptive_field(net, photos["chelsea"], 0.1, picked["strong edge"][1])
+    assert last["area"] == field.area[0] and last["half_area"] == field.half_area[0]
+    assert abs(last["share_inside"] - field.share_inside(segments)[0]) < 1e-3
+    assert abs(last["disc_share_inside"] - field.discs().share_inside(segments)[0]) < 1e-3
+    at_point = field.gradient[0][tuple(picked["strong edge"][1])] / field.gradient.max()
+    assert abs(last["own_pixel"] - at_point) < 1e-3
