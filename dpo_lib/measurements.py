@@ -41,6 +41,19 @@ def time_ms(function: Callable[[], object], *, device: torch.device, repeats: in
     return 1000 * statistics.median(durations)
 
 
+def multiply_adds(function: Callable[[], object]) -> int:
+    """Multiplications of the convolutions and matrix products in a call (two floating-point operations each).
+
+    >>> multiply_adds(lambda: torch.ones(2, 3) @ torch.ones(3, 5))
+    30
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops() // 2
+
+
 def times(config: TrainConfig, *, device: str = "cpu", shrink: int = 1) -> list[dict]:
     """Times of the input-channel network, of ours, and of one more parameter value with cheap tuning.
 
