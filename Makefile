@@ -65,8 +65,8 @@ reproduce: setup ## execute every notebook with the shipped networks: figures/, 
 	@$(PY) -m dpo_lib.reproduce
 
 test: setup ## unit tests, doctests, papermill runs and strict notebook comparison
-	$(PY) -m pytest
-	$(PY) -m pytest --nbval notebooks
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --nbval notebooks
 
 paper: setup ## retrain everything at the paper's scale on a GPU, resuming what was begun: IMAGES=DIR
 	@test -n "$(IMAGES)" || { \

@@ -280,6 +280,10 @@ def _parser() -> argparse.ArgumentParser:
     changes = parser.add_argument_group("changes to the scale's settings")
     add = changes.add_argument
     add("--steps", type=int, help="optimiser steps")
+    add(
+        "--phases", type=_phase, nargs="+", metavar="SHARE,SHRINK,CROP,BATCH",
+        help="image sizes and batches in order, such as 0.65,0.5,160,4 0.35,1,224,2; shares add up to 1",
+    )  # fmt: skip
     add("--width", type=int, help="channels")
     add("--entries-per-image", type=int, help="targets kept per image at a time")
     add("--bank-size", type=int, help="at most so many targets at a time")
@@ -292,6 +296,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--hidden", type=int, help="hidden units of each head of the weight learning network")
     add("--trunk", type=int, nargs="+", help="widths of the layers that all heads share")
     return parser
+
+
+def _phase(text: str) -> Phase:
+    """A phase as the command line has it."""
+    try:
+        share, shrink, crop, batch_size = text.split(",")
+        return Phase(float(share), float(shrink), int(crop), int(batch_size))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected SHARE,SHRINK,CROP,BATCH such as 1,0.5,160,4, got {text}: {error}")
 
 
 def _config_of(given: argparse.Namespace) -> TrainConfig:

@@ -456,6 +456,19 @@ def test_command_line_says_what_is_wrong(tmp_path, capsys):
     assert main(words) == 2 and "no image in" in capsys.readouterr().err
 
 
+def test_phases_on_the_command_line(tmp_path, capsys):
+    save_image(tmp_path / "images" / "one.png", pictures(1, 80, 90)[0])
+    words = ["--operator", "denoise", "--images", str(tmp_path / "images"), "--scale", "smoke", "--steps", "2"]
+    words += ["--out", str(tmp_path / "out"), "--phases"]
+    assert main([*words, "0.5,0.5,24,2", "0.5,1,32,1"]) == 0
+    config = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
+    assert [list(phase.values()) for phase in config["phases"]] == [[0.5, 0.5, 24, 2], [0.5, 1, 32, 1]]
+    for wrong in ("1,1,24", "1,2,24,2", "1,1,x,2"):
+        with pytest.raises(SystemExit):
+            main([*words, wrong])
+        assert "SHARE,SHRINK,CROP,BATCH" in capsys.readouterr().err
+
+
 def test_precision_is_decided_by_the_machine():
     cpu = torch.device("cpu")
     assert resolve_precision("float32", cpu, width=32) == torch.float32

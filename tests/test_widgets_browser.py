@@ -6,6 +6,7 @@ are kept in ``test-artifacts/``.
 
 import base64
 import contextlib
+import functools
 import io
 import json
 import os
@@ -160,6 +161,12 @@ def browser():
         chromium.close()
 
 
+@pytest.fixture(scope="module")
+def page_of(lab, browser):
+    """From a notebook's name to its page with all cells run; each is opened once."""
+    return functools.cache(functools.partial(open_and_run, browser, lab))
+
+
 def open_and_run(browser, address, name):
     """Open a notebook, run all its cells, and give the page."""
     page = browser.new_page(viewport={"width": 1280, "height": 1100})
@@ -223,11 +230,9 @@ def check_latency(page, steps=9):
 
 
 @pytest.mark.parametrize("name", ["03_continuous_parameters", "05_single_layer"])
-def test_a_slider_moves_the_picture(lab, browser, name):
+def test_a_slider_moves_the_picture(page_of, name):
     """The network's answer (picture 1) is smoother at the largest lambda than at the smallest."""
-    if not (ROOT / "notebooks" / f"{name}.ipynb").exists():
-        pytest.skip(f"notebooks/{name}.ipynb does not exist yet")
-    page = open_and_run(browser, lab, f"{name}.ipynb")
+    page = page_of(f"{name}.ipynb")
     ARTIFACTS.mkdir(exist_ok=True)
     shown = {}
     for key in ("Home", "End"):
@@ -241,12 +246,11 @@ def test_a_slider_moves_the_picture(lab, browser, name):
     assert page.evaluate(OVERFLOW) == []
     if name == "05_single_layer":
         check_latency(page)
-    page.close()
 
 
-def test_swipe_and_zoom(lab, browser):
+def test_swipe_and_zoom(page_of):
     """03: the swipe cuts the input off where its slider stands; enlarged pixels are not blurred."""
-    page = open_and_run(browser, lab, "03_continuous_parameters.ipynb")
+    page = page_of("03_continuous_parameters.ipynb")
     ARTIFACTS.mkdir(exist_ok=True)
     page.get_by_role("button", name="swipe").click()
     page.wait_for_function("() => document.querySelectorAll('.widget-gridbox img.widget-image').length === 2")
