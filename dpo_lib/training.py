@@ -304,7 +304,8 @@ def _phase(text: str) -> Phase:
         share, shrink, crop, batch_size = text.split(",")
         return Phase(float(share), float(shrink), int(crop), int(batch_size))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected SHARE,SHRINK,CROP,BATCH such as 1,0.5,160,4, got {text}: {error}")
+        wanted = "SHARE,SHRINK,CROP,BATCH such as 1,0.5,160,4"
+        raise argparse.ArgumentTypeError(f"expected {wanted}, got {text}: {error}") from error
 
 
 def _config_of(given: argparse.Namespace) -> TrainConfig:
