@@ -1,5 +1,7 @@
 """Weight files: a round trip, and one clear error for each way they can be wrong."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -120,7 +122,32 @@ def test_shipped_networks_beat_doing_nothing(name):
     network = load_pretrained(name)
     assert {"scale", "samples", "seed", "config"} <= network.card.keys() | network.card["config"].keys()
     photo = {"coffee": embedded_images("coffee")["coffee"][40:360, 60:500]}
-    rows = evaluate(network, OPERATORS[network.operator], photo)
-    assert all(row["psnr_db"] > row["input_psnr_db"] for row in rows), rows
+    joint = len(network.operators) > 1
+    rows = [
+        row
+        for operator in (OPERATORS[name] for name in network.operators)
+        for row in evaluate(network, operator, photo, values=(None,) if joint else None)
+    ]
     average = summarise(rows)[-1]
-    assert average["psnr_db"] > average["input_psnr_db"] + 2
+    if joint:  # short runs of many operators: on average
+        assert average["psnr_db"] > average["input_psnr_db"] + 2
+        return
+    assert all(row["psnr_db"] > row["input_psnr_db"] for row in rows), rows
+    # a degraded picture leaves less to win: the paper's own gain in deblocking is 1.4 dB
+    least = 1.5 if OPERATORS[network.operator].kind == "filter" else 0.3
+    assert average["psnr_db"] > average["input_psnr_db"] + least
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_the_committed_rows_of_shipped_networks(name):
+    """On the test images: filters 2 dB above the untouched picture on average, restoration above it at every value."""
+    from dpo_lib import summarise
+    from dpo_lib.records import read_rows
+
+    network = load_pretrained(name)
+    rows = read_rows(Path(__file__).parents[1] / "results" / network.card["scale"] / f"{name}.csv")
+    assert {row["operator"] for row in rows} == set(network.operators)
+    *averages, overall = summarise(rows, by="value" if len(network.operators) == 1 else "operator")
+    assert all(row["psnr_db"] > row["input_psnr_db"] for row in averages), averages
+    kinds = {OPERATORS[operator].kind for operator in network.operators}
+    assert kinds != {"filter"} or overall["psnr_db"] > overall["input_psnr_db"] + 2
