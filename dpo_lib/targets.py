@@ -22,8 +22,9 @@ def kept_targets(operator: Operator, folder: str | os.PathLike | None) -> Operat
     operator : Operator
         A restoration operator comes back as it is: its targets cost nothing.
     folder : path or None
-        One PNG per image and value, named by a hash of the image, the values, the settings and the source of all
-        operators, so that an answer of other code is never taken. None keeps nothing.
+        One PNG per image and value, named by a hash of the image, the values, the settings and the source of this
+        library's operators. An operator of your own is known by its name only: empty the folder when its code changes.
+        None keeps nothing.
 
     Returns
     -------
