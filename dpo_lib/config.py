@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from dataclasses import dataclass
 
@@ -38,6 +39,23 @@ class Phase:
             raise ValueError(
                 f"a phase needs 0 < share <= 1, 0 < shrink <= 1, crop >= 16 and batch_size >= 1, got {self}"
             )
+
+    @classmethod
+    def from_text(cls, text: str) -> Phase:
+        """A phase as command lines have it.
+
+        >>> Phase.from_text("1,0.5,160,4")
+        Phase(share=1.0, shrink=0.5, crop=160, batch_size=4)
+        """
+        try:
+            share, shrink, crop, batch_size = text.split(",")
+            return cls(float(share), float(shrink), int(crop), int(batch_size))
+        except ValueError as error:
+            wanted = "SHARE,SHRINK,CROP,BATCH such as 1,0.5,160,4"
+            raise argparse.ArgumentTypeError(f"expected {wanted}, got {text}: {error}") from error
+
+    def __str__(self) -> str:
+        return f"{self.share:g},{self.shrink:g},{self.crop},{self.batch_size}"
 
 
 @dataclass(frozen=True)

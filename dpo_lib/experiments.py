@@ -38,6 +38,7 @@ PHOTOGRAPHS = "photographs"
 CHEAP = {"generated": "norm(last)", "depthwise": True}  # section 5, with twice the channels
 JOINT_STEPS = 1.3  # the authors train joint networks for 130 epochs instead of 100
 KERNELS_AT = 10  # WLS's lambda at which Table 11 compares kernels
+MIXTURE = (64, 8)  # every kernel a mixture of eight, mixed by a network with 64 hidden units
 HIDDEN = 16  # hidden units of Table 13's second layer; the paper does not say how many
 
 # values between the paper's, which networks that were trained on some values have not seen
@@ -213,6 +214,8 @@ def _table3() -> Iterator[Experiment]:
     yield joint("joint10", ten, "10 operators")
     for code in ("one_hot", "number", "embedding"):
         yield joint(f"joint10/{code}", ten, f"10 operators, {code}", operator_code=code)
+    yield joint("joint10/mixture", ten, "10 operators, mixture of kernels", trunk=MIXTURE)
+    yield joint("joint10/linear", ten, "10 operators, linear rescaling", rescaling="linear")
     yield joint("channels10", ten, "10 operators, input channels", model="input_channels")
 
 

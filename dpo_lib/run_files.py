@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from .config import TrainConfig
+from .config import Phase, TrainConfig
 from .experiments import EXPERIMENTS, Experiment
 from .files import sha256_of
 from .models.decoupled import ParameterizedNetwork
@@ -39,6 +39,12 @@ class Settings:
     test_images : int, optional
         Per set; default: all (smoke: 1).
     progress : bool
+    bank_size : int, optional
+    phases : tuple of Phase, optional
+        In place of the scale's.
+    initial : str, optional
+        Every network begins with the base network of this one, see `models.baselines.in_the_middle`: the name of a
+        pretrained network, or a ``.safetensors`` file.
     """
 
     out: Path
@@ -51,6 +57,9 @@ class Settings:
     steps: int | None = None
     test_images: int | None = None
     progress: bool = True
+    bank_size: int | None = None
+    phases: tuple[Phase, ...] | None = None
+    initial: str | None = None
 
     @property
     def folder(self) -> str:
@@ -71,7 +80,9 @@ class Settings:
 
     def config(self, experiment: Experiment) -> TrainConfig:
         """The settings that an experiment is trained with."""
-        return experiment.config(self.scale, steps=self.steps, seed=self.seed)
+        config = experiment.config(self.scale, steps=self.steps, seed=self.seed)
+        changes = {"bank_size": self.bank_size, "phases": self.phases}
+        return replace(config, **{name: value for name, value in changes.items() if value is not None})
 
 
 def read_record(path: Path, experiment: Experiment) -> dict:
@@ -113,8 +124,9 @@ def state_of(experiment: Experiment, settings: Settings) -> tuple[str, str]:
         if any(record["networks"].get(id_) != digest for id_, digest in networks_now(experiment, settings).items()):
             return "outdated", "its network is another one by now"
         return FINISHED, f"{record['samples']} samples"
-    more = record["samples"] >= planned_samples(settings.config(experiment))
-    return (LARGER if more else "smaller"), f"{record['samples']} samples, with other settings"
+    planned = planned_samples(settings.config(experiment))
+    detail = f"{record['samples']} samples where these settings have {planned}"
+    return (LARGER if record["samples"] >= planned else "smaller"), detail
 
 
 def networks_now(experiment: Experiment, settings: Settings) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from .config import SCALES
+from .config import SCALES, Phase
 from .experiments import EXPERIMENTS, Experiment, find
 from .files import writable_folder
 from .records import output_folder
@@ -215,6 +215,9 @@ def _run(given) -> int:
         rain=given.rain,
         steps=given.steps,
         test_images=given.test_images,
+        bank_size=given.bank_size,
+        phases=tuple(given.phases) or None,
+        initial=given.initial,
     )
     if given.jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {given.jobs}")
@@ -251,8 +254,8 @@ def _collect(given) -> int:
 
 def _words(given) -> list[str]:
     """The options of a run as they were given, for the processes that do it."""
-    words = []
-    for name in ("images", "tests", "rain", "scale", "device", "seed", "steps", "test_images", "out"):
+    words, names = [], ("images", "tests", "rain", "scale", "device", "seed", "steps", "test_images", "out")
+    for name in (*names, "bank_size", "phases", "initial"):
         value = getattr(given, name)
         if value not in (None, []):
             words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
@@ -295,6 +298,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=int, default=1, help="so many at once, for small networks on one GPU (default: 1)")
     add("--steps", type=int, help="optimiser steps, in place of the scale's")
     add("--test-images", type=int, metavar="N", help="only the first N of each test set")
+    add("--bank-size", type=int, metavar="N", help="at most so many training targets at a time, for slow operators")
+    add(
+        "--phases", type=Phase.from_text, nargs="+", default=[], metavar="SHARE,SHRINK,CROP,BATCH",
+        help="image sizes and batches in order, in place of the scale's",
+    )  # fmt: skip
+    add("--initial", metavar="NETWORK", help="begin with its base network: a pretrained name or a .safetensors file")
     add("--again", action="store_true", help="measure again what is finished, say on other test images")
 
     add = command("collect", _collect, "one CSV per table")

@@ -19,9 +19,11 @@ from .data import file_list, image_files, load_folder
 from .evaluation import evaluate, summarise
 from .experiments import KERNELS_AT, ON, PHOTOGRAPHS, Experiment, Measure
 from .files import sha256_of, writable_folder
-from .pretrained import load_network, save_network
+from .models.baselines import in_the_middle
+from .pretrained import load_any, load_network, save_network
 from .records import provenance, write_json, write_rows
 from .run_files import FINISHED, LARGER, Settings, comparable, load_run, networks_now, planned_samples, state_of
+from .targets import kept_targets
 from .training import device_name, train
 
 STOPPED, BUSY = "stopped", "busy"
@@ -111,7 +113,8 @@ def _train(experiment: Experiment, settings: Settings, images: TrainingImages, d
         except ValueError as error:
             _set_aside(path, str(error))
         else:
-            if comparable(facts["config"]) != comparable(json.loads(json.dumps(asdict(config)))):
+            begun, wanted = (found and found["name"] for found in (facts.get("initial"), _initial(settings)[1]))
+            if comparable(facts["config"]) != comparable(json.loads(json.dumps(asdict(config)))) or begun != wanted:
                 raise ValueError(f"{path.parent} holds a run with other settings: move it away to train anew")
             return
     for checkpoint in path.parent.rglob("checkpoint.pt"):
@@ -122,10 +125,13 @@ def _train(experiment: Experiment, settings: Settings, images: TrainingImages, d
     # every operator of a joint network needs an entry in the bank
     entries = max(config.entries_per_image, -(-len(operators) // len(images.arrays)))
     config = replace(config, entries_per_image=entries)
+    initial, begun = _initial(settings)
+    if torch.device(settings.device).type == "cpu":  # on a GPU they are computed many at a time
+        operators = [kept_targets(operator, settings.out / "runs" / "training_targets") for operator in operators]
     minutes = None if deadline is None else max((deadline - time.monotonic()) / 60, 1e-9)
     result = train(
         operators, images.arrays, config, out=path.parent, device=settings.device, minutes=minutes,
-        progress=settings.progress,
+        progress=settings.progress, initial=initial,
     )  # fmt: skip
     if not result.finished:
         raise OutOfTimeError(f"step {result.steps} of {config.steps}")
@@ -143,9 +149,19 @@ def _train(experiment: Experiment, settings: Settings, images: TrainingImages, d
         precision=result.precision,
         training_images=len(images.arrays),
         rain="streaks of the training pairs" if rain else "synthetic",
+        **({} if begun is None else {"initial": begun}),
     )
     write_json(path.parent / "run.json", {**card, "files": images.files})
     save_network(path, result.network, card=card)
+
+
+def _initial(settings: Settings):
+    """The network to begin with, and what it had seen itself; None without."""
+    if settings.initial is None:
+        return None, None
+    network = load_any(settings.initial)
+    seen = {key: network.card[key] for key in ("scale", "steps", "samples") if key in network.card}
+    return in_the_middle(network), {"name": network.card.get("name") or Path(settings.initial).stem, **seen}
 
 
 def _measure(experiment: Experiment, settings: Settings, deadline: float | None) -> dict:

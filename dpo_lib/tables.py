@@ -84,7 +84,8 @@ def _cell_row(cell: Cell, id_: str, record: dict | None) -> dict:
     if record is not None:
         key = (cell.operator, cell.value, cell.told)
         found = next(row for row in record["rows"] if (row["operator"], row["value"], row["told"]) == key)
-        found = {**found, "samples": record["samples"]}
+        begun = (record.get("initial") or {}).get("name", "random weights")
+        found = {**found, "samples": record["samples"], "begun_with": begun}
     value = "default" if cell.value is None else cell.value
     return _row(cell.network, cell.operator, value, found, cell.paper_psnr_db, cell.paper_ssim, id_)
 
@@ -107,6 +108,7 @@ def _row(network, operator, value, found: dict, paper_psnr_db, paper_ssim, run: 
         "images": known(found.get("images")),
         "test_set": known(found.get("test_set")),
         "samples": known(found.get("samples")),
+        "begun_with": known(found.get("begun_with")),
         "run": run,
     }
 

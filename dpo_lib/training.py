@@ -281,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     add = changes.add_argument
     add("--steps", type=int, help="optimiser steps")
     add(
-        "--phases", type=_phase, nargs="+", metavar="SHARE,SHRINK,CROP,BATCH",
+        "--phases", type=Phase.from_text, nargs="+", metavar="SHARE,SHRINK,CROP,BATCH",
         help="image sizes and batches in order, such as 0.65,0.5,160,4 0.35,1,224,2; shares add up to 1",
     )  # fmt: skip
     add("--width", type=int, help="channels")
@@ -296,16 +296,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--hidden", type=int, help="hidden units of each head of the weight learning network")
     add("--trunk", type=int, nargs="+", help="widths of the layers that all heads share")
     return parser
-
-
-def _phase(text: str) -> Phase:
-    """A phase as the command line has it."""
-    try:
-        share, shrink, crop, batch_size = text.split(",")
-        return Phase(float(share), float(shrink), int(crop), int(batch_size))
-    except ValueError as error:
-        wanted = "SHARE,SHRINK,CROP,BATCH such as 1,0.5,160,4"
-        raise argparse.ArgumentTypeError(f"expected {wanted}, got {text}: {error}") from error
 
 
 def _config_of(given: argparse.Namespace) -> TrainConfig:

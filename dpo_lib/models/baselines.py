@@ -161,7 +161,7 @@ def interpolated(
     net = DecoupledNetwork(operators, **{**low.config, "generated": generated})
     with torch.no_grad():
         net.base_network.load_state_dict(low.base_network.state_dict())
-        ends = [_all_weights(one) for one in (low, high)]
+        ends = [all_weights(one) for one in (low, high)]
         for name, weight in net.weight_learning_network.fixed.items():
             weight.copy_(ends[0][name])
         for name, head in net.weight_learning_network.heads.items():
@@ -179,8 +179,36 @@ def check_one_parameter(operators: Mapping[str, Sequence[Parameter]]) -> Paramet
     return next(iter(operators.values()))[0]
 
 
-def _all_weights(network: DecoupledNetwork) -> dict[str, torch.Tensor]:
-    """Convolutions, and the scale and shift of each normalisation, (2, C)."""
-    base, fixed = network.base_network, dict(network.weight_learning_network.fixed.items())
-    norms = {f"norm{k + 1}": torch.stack(base.scale_and_shift(k, {})) for k in range(len(base.norm_channels))}
-    return fixed | norms
+def all_weights(network: ParameterizedNetwork) -> dict[str, torch.Tensor]:
+    """A network's weights for code zero, the middle of all ranges: convolutions "conv1" ..., and scale and shift (2, C)
+    of each normalisation, "norm1" ...
+    """
+    base, learning = network.base_network, network.weight_learning_network
+    code = torch.zeros(1, network.gamma_code.codes, device=base.scale.device)
+    found = {
+        name: tensor if tensor is learning.fixed.get(name) else tensor[0] for name, tensor in learning(code).items()
+    }
+    norms = {f"norm{k + 1}": torch.stack(base.scale_and_shift(k, found)) for k in range(len(base.norm_channels))}
+    return found | norms
+
+
+def in_the_middle(network: ParameterizedNetwork) -> DecoupledNetwork:
+    """The base network alone, with the weights for code zero: a beginning that favours no way to hand the parameter on.
+
+    Raises
+    ------
+    ValueError
+        The network has input channels for its parameters.
+    """
+    if network.config.get("generated") is None:
+        raise ValueError(f"expected a decoupled network to begin with, got a {type(network).__name__}")
+    plain = DecoupledNetwork(network.operators, **{**network.config, "generated": "none", "hidden": 0, "trunk": []})
+    with torch.no_grad():
+        weights = all_weights(network)
+        norms = [weights[f"norm{k + 1}"] for k in range(len(plain.base_network.norm_channels))]
+        plain.base_network.scale.copy_(torch.cat([norm[0] for norm in norms]))
+        plain.base_network.shift.copy_(torch.cat([norm[1] for norm in norms]))
+        for name, weight in plain.weight_learning_network.fixed.items():
+            weight.copy_(weights[name])
+    plain.card = network.card
+    return plain
