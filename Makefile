@@ -4,6 +4,8 @@ PYTHON      ?= python3
 TORCH_INDEX ?=
 DEVICE      ?= cuda
 IMAGES      ?=
+TESTS       ?=
+RAIN        ?=
 
 CPU_URL := https://download.pytorch.org/whl/cpu
 ifeq ($(CPU_INDEX),1)
@@ -37,7 +39,9 @@ help: ## list the commands
 	@echo "    CPU_INDEX=1        PyTorch's CPU build (on Linux, PyPI's own build brings 3 GB of CUDA libraries)"
 	@echo "    TORCH_INDEX=URL    another build, such as https://download.pytorch.org/whl/cu130"
 	@echo "    PYTHON=python3.12  the Python that .venv is made with"
-	@echo "    IMAGES=DIR         the photographs that make paper trains on (the first ones are measured on)"
+	@echo "    IMAGES=DIR         the photographs that make paper trains on"
+	@echo "    TESTS=DIR          test images, or a folder of sets by name (default: scikit-image's photographs)"
+	@echo "    RAIN=DIR           rain pairs with pairs.csv (default: synthetic rain)"
 	@echo "    DEVICE=cuda        where make paper trains"
 
 setup: $(STAMP) ## make .venv if missing, and install what pyproject.toml asks for, as pinned in constraints.txt
@@ -68,11 +72,14 @@ test: setup ## unit tests, doctests, papermill runs and strict notebook comparis
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --nbval notebooks
 
-paper: setup ## retrain everything at the paper's scale on a GPU, resuming what was begun: IMAGES=DIR
+paper: setup ## train every table's networks at the paper's scale on a GPU, resuming what was begun: IMAGES=DIR
 	@test -n "$(IMAGES)" || { \
 	  echo "error: expected a folder of training photographs, got none: make paper IMAGES=DIR (PASCAL VOC 2012, 2 GB:"; \
 	  echo "  $(PY) -c \"from dpo_lib.data import fetch_dataset; print(fetch_dataset('voc2012'))\" fetches it and names its folder)"; \
 	  exit 1; }
+	@$(PY) -m dpo_lib.experiments run "*" --scale paper --device $(DEVICE) --images "$(abspath $(IMAGES))" \
+	  $(if $(TESTS),--tests "$(abspath $(TESTS))") $(if $(RAIN),--rain "$(abspath $(RAIN))")
+	@$(PY) -m dpo_lib.experiments collect --scale paper
 	@$(PY) -m dpo_lib.reproduce --scale paper --train --device $(DEVICE) -p images "$(abspath $(IMAGES))"
 
 lint: setup ## check style

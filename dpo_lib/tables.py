@@ -178,3 +178,35 @@ def collected_table(folder: str | os.PathLike, table: str) -> list[dict]:
     """The measured rows of a table that `collect` wrote to ``results/SCALE``; none if it did not."""
     path = Path(folder) / f"{table}.csv"
     return [row for row in read_rows(path) if row.get("psnr_db") != ""] if path.exists() else []
+
+
+def pivot(rows: Sequence[dict], *, lines: Sequence[str], columns: str, paper: bool = False) -> list[dict]:
+    """Rows of a table as a smaller one: PSNR in dB as text, one column per network, operator or value.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Of `collected_table`.
+    lines : sequence of str
+        Keys that the new lines are told apart by.
+    columns : str
+        Key whose entries become columns. Where that is "network", the untouched picture's PSNR is a column as well.
+    paper : bool
+        The paper's number behind ours, in brackets.
+
+    Examples
+    --------
+    >>> rows = [{"network": n, "value": 1, "psnr_db": x, "paper_psnr_db": 40.0, "input_psnr_db": 20.0}
+    ...         for n, x in (("single", 31.0), ("numerous", 30.0))]
+    >>> pivot(rows, lines=["value"], columns="network", paper=True)
+    [{'value': 1, 'untouched': '20.00', 'single': '31.00 (40.00)', 'numerous': '30.00 (40.00)'}]
+    """
+    found: dict[tuple, dict] = {}
+    for row in rows:
+        line = found.setdefault(tuple(row[key] for key in lines), {key: row[key] for key in lines})
+        if columns == "network":
+            line["untouched"] = f"{row['input_psnr_db']:.2f}"
+        theirs = row["paper_psnr_db"]
+        line[row[columns]] = f"{row['psnr_db']:.2f}" + (f" ({theirs:.2f})" if paper and theirs != "" else "")
+    names = list(dict.fromkeys(name for line in found.values() for name in line))
+    return [{name: line.get(name, "-") for name in names} for line in found.values()]

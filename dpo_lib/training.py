@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     given = _parser().parse_args(arguments)
     try:
-        operators, config = _operators_named(given.operator), _config_of(given)
+        operators, config = _operators_named(given.operator, given.rain), _config_of(given)
         out = writable_folder(given.out)
         files = [file for folder in given.images for file in image_files(folder)]
         images = [image for folder in given.images for image in load_folder(folder)]
@@ -257,6 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device=device_name(given.device),
         precision=result.precision,
         training_images=len(images),
+        **({} if given.rain is None else {"rain": "streaks of the training pairs"}),
         **({} if initial is None else {"initial": _facts_of_initial(given.initial, initial)}),
     )
     save_network(out / "network.safetensors", result.network, card=card)
@@ -276,6 +277,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--minutes", type=float, help="stop cleanly after so long; call again to go on")
     add("--values", type=float, nargs="+", help="train on these parameter values only")
+    add("--rain", metavar="DIR", help="folder of rain pairs with pairs.csv, for deraining (default: synthetic rain)")
     add("--initial", help="begin with these weights: the name of a pretrained network, or a .safetensors file")
     changes = parser.add_argument_group("changes to the scale's settings")
     add = changes.add_argument
@@ -312,13 +314,15 @@ def _facts_of_initial(name: str, initial: ParameterizedNetwork) -> dict:
     return {"name": initial.card.get("name") or Path(name).name, **seen}
 
 
-def _operators_named(names: Sequence[str]) -> list[Operator]:
+def _operators_named(names: Sequence[str], rain: str | None = None) -> list[Operator]:
+    from .image_sets import rain_of_pairs
     from .operators import OPERATORS
 
     for name in names:
         if name not in OPERATORS:
             raise ValueError(f"there is no operator {name!r}: choose from {', '.join(OPERATORS)}")
-    return [OPERATORS[name] for name in names]
+    given = {} if rain is None else {"derain": rain_of_pairs(rain)}
+    return [given.get(name, OPERATORS[name]) for name in names]
 
 
 def device_name(device: str) -> str:

@@ -148,7 +148,7 @@ def test_every_import_is_a_declared_dependency(folder, extras):
 class TestMakefile:
     def make(self, *arguments, cwd):
         # set by a make that runs the tests
-        outer = ("MAKE", "MFLAGS", "TORCH_INDEX", "CPU_INDEX", "PYTHON", "DEVICE", "IMAGES")
+        outer = ("MAKE", "MFLAGS", "TORCH_INDEX", "CPU_INDEX", "PYTHON", "DEVICE", "IMAGES", "TESTS", "RAIN")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
         return subprocess.run(["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
@@ -188,8 +188,19 @@ class TestMakefile:
         assert done.returncode != 0 and "error: expected a folder of training photographs, got none" in done.stdout
         assert "reproduce" not in (copy / "calls").read_text()
         assert self.make("paper", "IMAGES=photos", cwd=copy).returncode == 0
-        last = (copy / "calls").read_text().splitlines()[-1]
+        *_, run, collected, last = (copy / "calls").read_text().splitlines()
+        assert run == f"-m dpo_lib.experiments run * --scale paper --device cuda --images {copy / 'photos'}"
+        assert collected == "-m dpo_lib.experiments collect --scale paper"
         assert last == f"-m dpo_lib.reproduce --scale paper --train --device cuda -p images {copy / 'photos'}"
+
+    def test_paper_names_the_test_images_where_they_are_given(self, copy):
+        (copy / ".venv" / "bin").mkdir(parents=True)
+        python = copy / ".venv" / "bin" / "python"
+        python.write_text(f'#!/bin/sh\necho "$@" >> {copy / "calls"}\n')
+        python.chmod(0o755)
+        assert self.make("paper", "IMAGES=a", "TESTS=b", "RAIN=c", "DEVICE=cpu", cwd=copy).returncode == 0
+        run = next(line for line in (copy / "calls").read_text().splitlines() if "experiments run" in line)
+        assert run.endswith(f"--device cpu --images {copy / 'a'} --tests {copy / 'b'} --rain {copy / 'c'}")
 
     def test_setup_installs_again_only_when_something_changed(self, copy):
         (copy / ".venv" / "bin").mkdir(parents=True)

@@ -17,6 +17,7 @@ from dpo_lib.bank import TargetBank, seeded, shrink_image
 from dpo_lib.images import save_image, to_tensor
 from dpo_lib.learner import begin_with
 from dpo_lib.models import DecoupledNetwork
+from dpo_lib.models.baselines import all_weights, in_the_middle
 from dpo_lib.operators import OPERATORS, Operator
 from dpo_lib.training import Phase, build_network, loss_of, main, resolve_precision
 
@@ -220,6 +221,42 @@ def test_beginning_with_another_networks_weights(tmp_path, capsys):
     assert "another form" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "none"), "--initial", "nobody"]) == 2
     assert "no pretrained network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes", [
+    {"model": "film"}, {"generated": "norm(last)"}, {"generated": "conv(9).in"}, {"generated": "conv(9).out"},
+    {"hidden": 5}, {"trunk": (6, 2)}, {"model": "base_only"},
+])  # fmt: skip
+def test_beginning_in_the_middle_of_another_networks_range(changes):
+    """Every form begins with the same function for every value and operator: the given network's at code zero."""
+    first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network
+    with torch.no_grad():  # far from the untrained state, in which the last layers are zero
+        for weight in first.parameters():
+            weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    image = to_tensor(pictures()[0]).float()
+    wanted = first(image, 0.55)  # the middle of 0.2 to 0.9
+    base = in_the_middle(first).eval()
+    assert torch.allclose(base(image, 0.2), wanted, atol=1e-5)
+    for initial in (first, base):
+        net = build_network(THREE, replace(TINY, **changes)).eval()
+        begin_with(net, initial)
+        for name, value in (("gain", 0.9), ("half", None), ("noise", [0.05, 0.05])):
+            assert torch.allclose(net(image, value, operator=name), wanted, atol=1e-5)
+
+
+def test_a_network_with_input_channels_begins_with_the_others_kernels():
+    first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network
+    net = build_network(THREE, replace(TINY, model="input_channels"))
+    own = net.weight_learning_network.fixed["conv1"].clone()
+    begin_with(net, first)
+    given = all_weights(first)
+    assert torch.equal(net.weight_learning_network.fixed["conv1"][:, :4], given["conv1"])
+    assert torch.equal(net.weight_learning_network.fixed["conv1"][:, 4:], own[:, 4:])
+    assert torch.equal(net.weight_learning_network.fixed["conv7"], given["conv7"])
+    with pytest.raises(ValueError, match="another form"):
+        begin_with(build_network(THREE, TINY), net)
+    with pytest.raises(ValueError, match="expected a decoupled network"):
+        in_the_middle(net)
 
 
 def test_one_operator_in_any_form_is_the_same_run():

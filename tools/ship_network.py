@@ -1,6 +1,7 @@
 """Put a trained network into the package: weights, model card, and the tables that were measured with it.
 
     python tools/ship_network.py runs/l0 --test-images DIR --every 2 --training-set "NAME" --terms "TERMS"
+    python tools/ship_network.py runs/joint10 --tests DIR --rain DIR --limit 20 --training-set "NAME" --terms "TERMS"
 
 Writes ``dpo_lib/weights/NAME.safetensors`` and ``NAME.md``; ``results/SCALE/NAME.csv`` (test folder) and
 ``NAME_embedded.csv`` (the photographs inside scikit-image's wheel), each with a JSON that says what made it; and the
@@ -19,7 +20,9 @@ from pathlib import Path
 from dpo_lib import OPERATORS, evaluate, load_network, save_network, summarise
 from dpo_lib.data import embedded_images, file_list, image_files, load_folder
 from dpo_lib.evaluation import format_table
+from dpo_lib.experiments import PHOTOGRAPHS, SET_OF
 from dpo_lib.files import write_atomically
+from dpo_lib.image_sets import ImageSet, fixed_rain, image_set, rain_test_set
 from dpo_lib.records import provenance, write_json, write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,12 +65,33 @@ def half_is_enough(network, photo: dict) -> bool:
     return full_db - half_db < HALF_COSTS_AT_MOST_DB
 
 
-def measure(network, images: dict, path: Path, facts: dict, *, targets=None, at_defaults: bool = False) -> list[dict]:
+def test_sets(network, given) -> dict[str, ImageSet]:
+    """The test images of each operator: the one set that was named, or the usual one of each task."""
+    if given.test_images:
+        files = [file for folder in given.test_images for file in image_files(folder)[:: given.every]]
+        name = given.test_set or " and ".join(folder.name for folder in given.test_images)
+        name += f" (one file in {given.every}, in string order)" if given.every > 1 else ""
+        images = {file.stem: load_folder([file])[0] for file in files}
+        return dict.fromkeys(network.operators, ImageSet(name, images, file_list(files)))
+    found = {}
+    for name in network.operators:
+        if name == "derain" and given.rain:
+            found[name] = rain_test_set(given.rain, limit=given.limit)
+        else:
+            found[name] = image_set(SET_OF.get(name, PHOTOGRAPHS), given.tests, limit=given.limit)
+    return found
+
+
+def measure(network, sets: dict, path: Path, facts: dict, *, targets=None, at_defaults: bool = False) -> list[dict]:
     """Evaluate, write the rows, and give their averages: by value, or for several operators by operator."""
     names, rows = list(network.operators), []
-    for name in names:
-        values = (None,) if at_defaults else None
-        rows += evaluate(network, OPERATORS[name], images, values=values, targets=targets, progress=True)
+    for name, images in sets.items():
+        how = {"values": (None,) if at_defaults else None, "targets": targets, "progress": True}
+        if images.rainy is None:
+            rows += evaluate(network, OPERATORS[name], images.images, **how)
+        for key in images.rainy or ():
+            rain = fixed_rain(images.rainy[key])
+            rows += evaluate(network, rain, {key: images.images[key]}, **{**how, "progress": False})
     write_rows(path, rows, facts=provenance(**facts, model=network.card, seed=0, device="cpu"))
     return summarise(rows, by="value" if len(names) == 1 else "operator")
 
@@ -77,7 +101,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder that dpo_lib.training wrote")
     parser.add_argument("--name", help="name for load_pretrained (default: the operator's)")
-    parser.add_argument("--test-images", required=True, type=Path, nargs="+", help="one folder, or several")
+    parser.add_argument("--test-images", type=Path, nargs="+", help="one folder for all operators, or several")
+    parser.add_argument("--tests", type=Path, help="folder of sets: each operator is measured on its usual one")
+    parser.add_argument("--rain", type=Path, help="folder of rain pairs with pairs.csv")
+    parser.add_argument("--limit", type=int, help="only the first so many images of each set")
     parser.add_argument("--every", type=int, default=1, help="take every n-th test image in string order")
     parser.add_argument("--test-set", help="what to call the test images (default: the folder's name)")
     parser.add_argument("--training-set", required=True, help="what the training images are called")
@@ -88,7 +115,8 @@ def main() -> int:
     trained = load_network(given.run / "network.safetensors")
     run = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
     name, scale = given.name or trained.operator, run["scale"]
-    test_set = given.test_set or " and ".join(folder.name for folder in given.test_images)
+    if bool(given.test_images) == bool(given.tests):
+        parser.error("name the test images: either --test-images or --tests")
     embedded = embedded_images()
     half = half_is_enough(trained, {"coffee": embedded["coffee"]})
     card = {**{key: value for key, value in run.items() if key != "files"}, "training_set": given.training_set}
@@ -96,13 +124,16 @@ def main() -> int:
     save_network(weights, trained, card=card, half=half)
     network = load_network(weights)
     results = ROOT / "results" / scale
-    files = [file for folder in given.test_images for file in image_files(folder)[:: given.every]]
-    images = {file.stem: load_folder([file])[0] for file in files}
-    facts = {"command": "tools/ship_network.py", "test_set": test_set, "every": given.every, "files": file_list(files)}
+    sets = test_sets(network, given)
+    used = {images.name: images for images in sets.values()}
+    test_set = " and ".join(used)
+    facts = {"command": "tools/ship_network.py", "test_set": test_set}
+    files = {"files": [file for images in used.values() for file in images.files]}
     how = {"targets": given.targets, "at_defaults": given.at_defaults}
-    table = measure(network, images, results / f"{name}.csv", facts, **how)
-    facts = {"command": "tools/ship_network.py", "test_set": "photographs inside scikit-image's wheel"}
-    measure(network, embedded, results / f"{name}_embedded.csv", facts, **how)
+    table = measure(network, sets, results / f"{name}.csv", {**facts, **files}, **how)
+    facts["test_set"] = "photographs inside scikit-image's wheel"
+    photos = dict.fromkeys(network.operators, ImageSet(facts["test_set"], embedded, []))
+    measure(network, photos, results / f"{name}_embedded.csv", facts, **how)
     write_json(results / "runs" / f"{name}.json", {**card, "files": run["files"]})
     with write_atomically(results / "runs" / f"{name}.csv") as temporary:
         shutil.copyfile(given.run / "log.csv", temporary)
@@ -122,8 +153,8 @@ def main() -> int:
         else "random weights",
         terms=given.terms,
         training_set=given.training_set,
-        test_count=len(files),
-        test_set=test_set + (f" (one file in {given.every}, in string order)" if given.every > 1 else ""),
+        test_count=sum(len(images.images) for images in used.values()),
+        test_set=test_set,
         table=format_table(table),
         versions=", ".join(f"{package} {number}" for package, number in run["versions"].items()),
         planned=run["config"]["steps"],
