@@ -180,13 +180,46 @@ def collected_table(folder: str | os.PathLike, table: str) -> list[dict]:
     return [row for row in read_rows(path) if row.get("psnr_db") != ""] if path.exists() else []
 
 
+def over_seeds(folder: str | os.PathLike, table: str) -> list[dict]:
+    """`collected_table`, with the mean over all seeds in place of ``psnr_db`` where a network was trained with several.
+
+    Parameters
+    ----------
+    folder : path
+        ``results/SCALE``; those of other seeds are its neighbours ``results/SCALE-seedN``.
+    table : str
+
+    Returns
+    -------
+    list of dict
+        The rows of `folder`, with ``seeds``, their number, and ``spread_db``, the standard deviation over them
+        (divided by one less than their number; none for a single seed).
+    """
+    folder = Path(folder)
+    rows = collected_table(folder, table)
+
+    def key(row):
+        return row["network"], row["operator"], row["value"]
+
+    measured = {key(row): [row["psnr_db"]] for row in rows}
+    for other in sorted(folder.parent.glob(f"{folder.name}-seed*")):
+        for row in collected_table(other, table):
+            measured.get(key(row), []).append(row["psnr_db"])
+    return [
+        {**row, "psnr_db": float(np.mean(numbers)), "seeds": len(numbers),
+         "spread_db": float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None}
+        for row in rows
+        for numbers in [measured[key(row)]]
+    ]  # fmt: skip
+
+
 def pivot(rows: Sequence[dict], *, lines: Sequence[str], columns: str, paper: bool = False) -> list[dict]:
     """Rows of a table as a smaller one: PSNR in dB as text, one column per network, operator or value.
 
     Parameters
     ----------
     rows : sequence of dict
-        Of `collected_table`.
+        Of `collected_table`, or of `over_seeds`, whose spread is shown behind a plus-minus sign.
     lines : sequence of str
         Keys that the new lines are told apart by.
     columns : str
@@ -207,6 +240,7 @@ def pivot(rows: Sequence[dict], *, lines: Sequence[str], columns: str, paper: bo
         if columns == "network":
             line["untouched"] = f"{row['input_psnr_db']:.2f}"
         theirs = row["paper_psnr_db"]
-        line[row[columns]] = f"{row['psnr_db']:.2f}" + (f" ({theirs:.2f})" if paper and theirs != "" else "")
+        spread = f" ± {row['spread_db']:.2f}" if row.get("spread_db") is not None else ""
+        line[row[columns]] = f"{row['psnr_db']:.2f}{spread}" + (f" ({theirs:.2f})" if paper and theirs != "" else "")
     names = list(dict.fromkeys(name for line in found.values() for name in line))
     return [{name: line.get(name, "-") for name in names} for line in found.values()]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_lib import SCALES, load_network, paper, train
+from dpo_lib import SCALES, load_network, paper, save_network, train
 from dpo_lib.config import Phase
 from dpo_lib.experiments import EXPERIMENTS, FILTERS, LOG_SAMPLED, UNSEEN, VALUES, find
 from dpo_lib.image_sets import image_set, rain_of_pairs
@@ -22,7 +22,7 @@ from dpo_lib.records import read_rows, write_rows
 from dpo_lib.run_files import Settings, read_record, state_of
 from dpo_lib.runner import main
 from dpo_lib.runs import TrainingImages, _alone, _Answers, run
-from dpo_lib.tables import collected_table, shipped_table
+from dpo_lib.tables import collected_table, over_seeds, pivot, shipped_table
 
 TINY = replace(
     SCALES["smoke"], steps=2, width=4, phases=(Phase(1.0, 1.0, 16, 2),), replace_every=1, precision="float32"
@@ -443,3 +443,42 @@ def test_shipped_and_collected_tables_for_the_notebooks(tmp_path):
     rows = [{"network": "numerous", "psnr_db": 31.0}, {"network": "single", "psnr_db": ""}]
     write_rows(tmp_path / "table1.csv", rows)
     assert collected_table(tmp_path, "table1") == rows[:1]
+
+
+def test_the_spread_over_seeds(tmp_path):
+    def row(network, psnr_db):
+        return {"network": network, "operator": "l0", "value": 0.02, "psnr_db": psnr_db, "paper_psnr_db": "",
+                "input_psnr_db": 20.0}  # fmt: skip
+
+    write_rows(tmp_path / "cpu" / "table3.csv", [row("one", 30.0), row("two", 29.0), row("three", "")])
+    for seed, psnr_db in ((1, 31.0), (2, 32.0)):
+        write_rows(tmp_path / f"cpu-seed{seed}" / "table3.csv", [row("one", psnr_db), row("three", 28.0)])
+    one, two = over_seeds(tmp_path / "cpu", "table3")  # what seed 0 has not measured is left out
+    assert (one["psnr_db"], one["spread_db"], one["seeds"]) == (31.0, 1.0, 3)
+    assert (two["psnr_db"], two["spread_db"], two["seeds"]) == (29.0, None, 1)
+    assert pivot([one, two], lines=["operator"], columns="network") == [
+        {"operator": "l0", "untouched": "20.00", "one": "31.00 ± 1.00", "two": "29.00"}
+    ]
+
+
+def test_experiments_begin_with_a_networks_base(folder, capsys):
+    start = train(OPERATORS["rgf"], pictures(), replace(TINY, steps=3), progress=False).network
+    path = save_network(folder / "start.safetensors", start, card={"name": "start", "samples": 6})
+    words = ("--bank-size", "2", "--phases", "1,1,16,1", "--initial", str(path))
+    assert command(folder, "table1/l0/numerous", "inject/l0/film", *words) == 0
+    record = record_of(folder, "inject/l0/film")
+    assert record["initial"] == {"name": "start", "samples": 6} and record["samples"] == 2
+    assert record["config"]["bank_size"] == 2 and record["config"]["phases"][0]["batch_size"] == 1
+    kept = list((folder / "out" / "runs" / "training_targets" / "l0").glob("*.png"))
+    assert len(kept) == 3  # two in the bank, one replaced; the same seed, the same targets: computed once for both networks
+    assert main(["collect", "--scale", "smoke", "--out", str(folder / "out")]) == 0
+    rows = collected_table(folder / "out" / "results" / "smoke", "inject")
+    assert {row["begun_with"] for row in rows} == {"start"} and {row["network"] for row in rows} == {"generated", "film"}
+    capsys.readouterr()
+    assert command(folder, "inject/l0/film", *words[:-2], "--again") == 1  # a network that began otherwise is kept
+    assert "holds a run with other settings: move it away" in capsys.readouterr().out
+    assert command(folder, "inject/l0/adafm", "--initial", "nobody") == 1
+    assert "there is no pretrained network 'nobody'" in capsys.readouterr().out
+    wide = save_network(folder / "wide.safetensors", build_network(OPERATORS["rgf"], replace(TINY, width=8)))
+    assert command(folder, "inject/l0/adafm", "--initial", str(wide)) == 1
+    assert "has another form than the one to train" in capsys.readouterr().out
