@@ -1,11 +1,10 @@
-"""Sliders over the parameters of operators and networks: wiring, and the one module that imports ipywidgets."""
+"""Sliders over the parameters of operators and networks: the board and its wiring."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import html
-import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from .boards import Explorer, compare, describe, encode, network_and_operators, 
 from .data import embedded_images
 from .images import to_numpy
 from .operators import Operator
-from .parameters import Parameter
+from .widget_parts import LABELS, SHORT_LABELS, STYLE, choice, frame, parameter_slider, percent, row, swipe
 
 __all__ = ["Board", "compare", "encode", "explore", "parameter_slider"]
 
@@ -25,31 +24,6 @@ REST_SECONDS = 0.4  # a slider that has not moved for so long is at rest
 SMALLEST_FRAME = 256  # smaller pictures are shown enlarged
 ZOOMS = (1, 2, 4, 8)
 SIDE_BY_SIDE, SWIPE = "side by side", "swipe"
-STYLE = """<style>.dpo-crisp {image-rendering: pixelated}
-.dpo-board .widget-toggle-buttons {display: flex; align-items: center}
-.dpo-board .widget-toggle-buttons .widget-label {text-align: right; margin-right: 8px}
-.dpo-board .widget-toggle-button {padding: 0 8px}
-.dpo-board .widget-toggle-buttons > div {display: flex}</style>"""
-LABELS = {"description_width": "90px"}
-SHORT_LABELS = {"description_width": "auto"}
-
-
-def parameter_slider(parameter: Parameter) -> ipywidgets.ValueWidget:
-    """The slider that fits a parameter: logarithmic, linear, or over whole numbers."""
-    label = f"{parameter.name} [{parameter.unit}]" if parameter.unit else parameter.name
-    layout = ipywidgets.Layout(width="520px")
-    common = {"description": label, "continuous_update": True, "layout": layout, "style": LABELS}
-    low, high = parameter.low, parameter.high
-    if parameter.sampling == "log":
-        return ipywidgets.FloatLogSlider(
-            value=parameter.default, base=10, min=math.log10(low), max=math.log10(high),
-            step=(math.log10(high) - math.log10(low)) / 100, readout_format=".4f", **common,
-        )
-    if parameter.sampling == "integer":
-        return ipywidgets.IntSlider(value=int(parameter.default), min=int(low), max=int(high), **common)
-    return ipywidgets.FloatSlider(
-        value=parameter.default, min=low, max=high, step=(high - low) / 100, readout_format=".2f", **common
-    )
 
 
 def explore(
@@ -130,9 +104,9 @@ class Board(ipywidgets.VBox):
         self.operator_list = ipywidgets.Dropdown(options=titles, description="operator", style=LABELS)
         self.image_list = ipywidgets.Dropdown(options=list(explorer.images), description="image", style=LABELS)
         self.upload = ipywidgets.FileUpload(accept="image/*", description="your picture")
-        self.view = _choice([SIDE_BY_SIDE, SWIPE], "view")
-        self.zoom = _choice([(f"{z}x", z) for z in ZOOMS], "zoom", style=SHORT_LABELS)
-        self.across, self.down = (_percent(name) for name in ("across", "down"))
+        self.view = choice([SIDE_BY_SIDE, SWIPE], "view")
+        self.zoom = choice([(f"{z}x", z) for z in ZOOMS], "zoom", style=SHORT_LABELS)
+        self.across, self.down = (percent(name) for name in ("across", "down"))
         self.position = ipywidgets.IntSlider(50, readout=False)
         self.with_operator = ipywidgets.Checkbox(description="operator's result, too", indent=False)
         self.with_operator.layout.width = "170px"
@@ -280,8 +254,9 @@ class Board(ipywidgets.VBox):
         width = round(width * max(1, SMALLEST_FRAME / max(height, width)))
         if self.view.value == SWIPE:
             before = "degraded" if "degraded" in names and "network" in names else names[0]
-            frames = [self._swipe(before, self._answer, width)]
-            frames += [self._frame(name, width) for name in names if name not in (before, self._answer)]
+            both, self._left = swipe(before, self._answer, self.pictures, self.position, width)
+            self._divide()
+            frames = [both, *(self._frame(name, width) for name in names if name not in (before, self._answer))]
         else:
             self._left = None
             frames = [self._frame(name, width) for name in names]
@@ -290,38 +265,17 @@ class Board(ipywidgets.VBox):
         tools = [self.view, self.zoom, *([self.with_operator] if optional else []), self.save]
         place = [ipywidgets.HBox([self.across, self.down])] if self.zoom.value > 1 else []
         self.children = [
-            ipywidgets.HBox([*choices, self.upload], layout=_row()),
+            ipywidgets.HBox([*choices, self.upload], layout=row()),
             *self.sliders,
-            ipywidgets.HBox(tools, layout=_row()),
+            ipywidgets.HBox(tools, layout=row()),
             *place,
-            ipywidgets.HBox([self.text, self.link], layout=_row()),
+            ipywidgets.HBox([self.text, self.link], layout=row()),
             ipywidgets.HBox(frames, layout=ipywidgets.Layout(grid_gap="8px", align_items="flex-start")),
             ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none")),
         ]
 
     def _frame(self, name: str, width: int) -> ipywidgets.VBox:
-        self.pictures[name].layout = ipywidgets.Layout(width="100%", height="auto", margin="0")
-        layout = ipywidgets.Layout(width=f"{width}px", flex="0 1 auto", min_width="0")
-        return ipywidgets.VBox([self._captions[name], self.pictures[name]], layout=layout)
-
-    def _swipe(self, before: str, after: str, width: int) -> ipywidgets.VBox:
-        """Two pictures in one place, the first cut off where the slider below stands."""
-        for name in (before, after):
-            fixed = {"width": f"{width}px", "max_width": "none", "min_width": f"{width}px"}
-            self.pictures[name].layout = ipywidgets.Layout(height="auto", margin="0", flex="none", **fixed)
-        place = {"grid_area": "1 / 1 / 2 / 2", "margin": "0"}
-        self.pictures[after].layout.grid_area = place["grid_area"]
-        layout = ipywidgets.Layout(overflow="hidden", border_right="2px solid white", **place)
-        self._left = ipywidgets.Box([self.pictures[before]], layout=layout)
-        self._divide()
-        stack = ipywidgets.GridBox(
-            [self.pictures[after], self._left],
-            layout=ipywidgets.Layout(width=f"{width}px", grid_template_columns=f"{width}px", overflow="hidden"),
-        )
-        caption = f"<div style='display:flex;justify-content:space-between'><b>{before}</b><b>{after}</b></div>"
-        titles = ipywidgets.HTML(caption, layout=ipywidgets.Layout(width=f"{width}px"))
-        self.position.layout.width = f"{width}px"
-        return ipywidgets.VBox([titles, stack, self.position], layout=ipywidgets.Layout(flex="none"))
+        return frame(self._captions[name], self.pictures[name], width)
 
     def _draw(self, *, quick: bool = False, with_operator: bool = False, again: bool = False) -> dict[str, float]:
         """Compute, and send the pictures that have changed."""
@@ -357,16 +311,3 @@ class Board(ipywidgets.VBox):
             self._line += f", {html.escape(operator.title)} when the slider rests"
         self.text.value = self._line
         return numbers
-
-
-def _choice(options: list, label: str, *, style: dict[str, str] = LABELS) -> ipywidgets.ToggleButtons:
-    style = {"button_width": "auto", **style}
-    return ipywidgets.ToggleButtons(options=options, description=label, style=style)
-
-
-def _percent(label: str) -> ipywidgets.IntSlider:
-    return ipywidgets.IntSlider(50, description=label, readout=False, style=LABELS)
-
-
-def _row() -> ipywidgets.Layout:
-    return ipywidgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="0 12px")
