@@ -111,6 +111,7 @@ def main() -> int:
     parser.add_argument("--terms", required=True, help="terms of the training images")
     parser.add_argument("--targets", default=ROOT / "runs" / "targets", help="folder that keeps the operators' answers")
     parser.add_argument("--at-defaults", action="store_true", help="measure at the parameters' default values only")
+    parser.add_argument("--embedded", type=int, help="only so many of the photographs inside scikit-image's wheel")
     given = parser.parse_args()
     trained = load_network(given.run / "network.safetensors")
     run = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
@@ -126,13 +127,14 @@ def main() -> int:
     results = ROOT / "results" / scale
     sets = test_sets(network, given)
     used = {images.name: images for images in sets.values()}
-    test_set = " and ".join(used)
+    test_set = ", ".join(used) + (f" (the first {given.limit} of each)" if given.limit else "")
     facts = {"command": "tools/ship_network.py", "test_set": test_set}
     files = {"files": [file for images in used.values() for file in images.files]}
     how = {"targets": given.targets, "at_defaults": given.at_defaults}
     table = measure(network, sets, results / f"{name}.csv", {**facts, **files}, **how)
     facts["test_set"] = "photographs inside scikit-image's wheel"
-    photos = dict.fromkeys(network.operators, ImageSet(facts["test_set"], embedded, []))
+    few = dict(list(embedded.items())[: given.embedded])
+    photos = dict.fromkeys(network.operators, ImageSet(facts["test_set"], few, []))
     measure(network, photos, results / f"{name}_embedded.csv", facts, **how)
     write_json(results / "runs" / f"{name}.json", {**card, "files": run["files"]})
     with write_atomically(results / "runs" / f"{name}.csv") as temporary:
