@@ -2,6 +2,7 @@
 
     python tools/ship_network.py runs/l0 --test-images DIR --every 2 --training-set "NAME" --terms "TERMS"
     python tools/ship_network.py runs/joint10 --tests DIR --rain DIR --limit 20 --training-set "NAME" --terms "TERMS"
+    python tools/ship_network.py runs/cpu/table3/joint10 --measured --training-set "NAME" --terms "TERMS"
 
 Writes ``dpo_lib/weights/NAME.safetensors`` and ``NAME.md``; ``results/SCALE/NAME.csv`` (test folder) and
 ``NAME_embedded.csv`` (the photographs inside scikit-image's wheel), each with a JSON that says what made it; and the
@@ -23,7 +24,7 @@ from dpo_lib.evaluation import format_table
 from dpo_lib.experiments import PHOTOGRAPHS, SET_OF
 from dpo_lib.files import write_atomically
 from dpo_lib.image_sets import ImageSet, fixed_rain, image_set, rain_test_set
-from dpo_lib.records import provenance, write_json, write_rows
+from dpo_lib.records import provenance, read_rows, write_json, write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 HALF_COSTS_AT_MOST_DB = 0.02
@@ -82,6 +83,22 @@ def test_sets(network, given) -> dict[str, ImageSet]:
     return found
 
 
+def measured_before(run: dict, folder: Path, path: Path) -> tuple[list[dict], str, int]:
+    """Take over the rows that dpo_lib.experiments measured; gives their averages, the test sets and how many images."""
+    record = json.loads((ROOT / "results" / run["scale"] / "runs" / f"{run['id']}.json").read_text(encoding="utf-8"))
+    rows = [{**row, "value": "" if row["value"] is None else row["value"]} for row in read_rows(folder / "rows.csv")]
+    used = record["measured_on"].values()
+    facts = provenance(
+        command=f"python -m dpo_lib.experiments run {run['id']}", test_set=", ".join(images["name"] for images in used),
+        files=[file for images in used for file in images["files"]],
+        model={key: value for key, value in run.items() if key != "files"}, seed=record["seed"], device="cpu",
+    )  # fmt: skip
+    write_rows(path, rows, facts=facts)
+    by = "value" if len({row["operator"] for row in rows}) == 1 else "operator"
+    counts = ", ".join(f"{images['images']} of {images['name']}" for images in used)
+    return summarise(rows, by=by), f"{counts}, in 32-bit floats", sum(images["images"] for images in used)
+
+
 def measure(network, sets: dict, path: Path, facts: dict, *, targets=None, at_defaults: bool = False) -> list[dict]:
     """Evaluate, write the rows, and give their averages: by value, or for several operators by operator."""
     names, rows = list(network.operators), []
@@ -111,28 +128,34 @@ def main() -> int:
     parser.add_argument("--terms", required=True, help="terms of the training images")
     parser.add_argument("--targets", default=ROOT / "runs" / "targets", help="folder that keeps the operators' answers")
     parser.add_argument("--at-defaults", action="store_true", help="measure at the parameters' default values only")
+    parser.add_argument("--measured", action="store_true", help="keep the rows that dpo_lib.experiments measured")
     parser.add_argument("--embedded", type=int, help="only so many of the photographs inside scikit-image's wheel")
     given = parser.parse_args()
     trained = load_network(given.run / "network.safetensors")
     run = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
     name, scale = given.name or trained.operator, run["scale"]
-    if bool(given.test_images) == bool(given.tests):
-        parser.error("name the test images: either --test-images or --tests")
+    if sum(map(bool, (given.test_images, given.tests, given.measured))) != 1:
+        parser.error("name the test images: --test-images or --tests or --measured")
     embedded = embedded_images()
     half = half_is_enough(trained, {"coffee": embedded["coffee"]})
     card = {**{key: value for key, value in run.items() if key != "files"}, "training_set": given.training_set}
+    card["name"] = name
     weights = ROOT / "dpo_lib" / "weights" / f"{name}.safetensors"
     save_network(weights, trained, card=card, half=half)
     network = load_network(weights)
     results = ROOT / "results" / scale
-    sets = test_sets(network, given)
-    used = {images.name: images for images in sets.values()}
-    test_set = ", ".join(used) + (f" (the first {given.limit} of each)" if given.limit else "")
-    facts = {"command": "tools/ship_network.py", "test_set": test_set}
-    files = {"files": [file for images in used.values() for file in images.files]}
     how = {"targets": given.targets, "at_defaults": given.at_defaults}
-    table = measure(network, sets, results / f"{name}.csv", {**facts, **files}, **how)
-    facts["test_set"] = "photographs inside scikit-image's wheel"
+    if given.measured:
+        table, test_set, test_count = measured_before(run, given.run, results / f"{name}.csv")
+    else:
+        sets = test_sets(network, given)
+        used = {images.name: images for images in sets.values()}
+        test_set = ", ".join(used) + (f" (the first {given.limit} of each)" if given.limit else "")
+        test_count = sum(len(images.images) for images in used.values())
+        facts = {"command": "tools/ship_network.py", "test_set": test_set}
+        facts["files"] = [file for images in used.values() for file in images.files]
+        table = measure(network, sets, results / f"{name}.csv", facts, **how)
+    facts = {"command": "tools/ship_network.py", "test_set": "photographs inside scikit-image's wheel"}
     few = dict(list(embedded.items())[: given.embedded])
     photos = dict.fromkeys(network.operators, ImageSet(facts["test_set"], few, []))
     measure(network, photos, results / f"{name}_embedded.csv", facts, **how)
@@ -155,7 +178,7 @@ def main() -> int:
         else "random weights",
         terms=given.terms,
         training_set=given.training_set,
-        test_count=sum(len(images.images) for images in used.values()),
+        test_count=test_count,
         test_set=test_set,
         table=format_table(table),
         versions=", ".join(f"{package} {number}" for package, number in run["versions"].items()),
