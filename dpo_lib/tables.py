@@ -165,7 +165,8 @@ def shipped_table(folder: str | os.PathLike, names: Sequence[str], *, network: s
     for name in names:
         path = Path(folder) / f"{name}.csv"
         for row in summarise(read_rows(path)) if path.exists() else []:
-            keys = ((table, network, name, row["value"]) for table in ("table1", "table2"))
+            keys = [(table, network, name, row["value"]) for table in ("table1", "table2")]
+            keys += [("table3", "1 operator", name, AVERAGE)] if row["value"] == AVERAGE else []
             rows.append({
                 "operator": name,
                 **{key: row[key] for key in ("value", "images", "input_psnr_db", "psnr_db")},
