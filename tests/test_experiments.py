@@ -19,7 +19,7 @@ from dpo_lib.learner import build_network
 from dpo_lib.metrics import psnr
 from dpo_lib.operators import OPERATORS
 from dpo_lib.records import read_rows, write_rows
-from dpo_lib.run_files import Settings, read_record, state_of
+from dpo_lib.run_files import Settings, planned_samples, read_record, state_of
 from dpo_lib.runner import main
 from dpo_lib.runs import TrainingImages, _alone, _Answers, run
 from dpo_lib.tables import collected_table, over_seeds, pivot, shipped_table
@@ -443,6 +443,12 @@ def test_shipped_and_collected_tables_for_the_notebooks(tmp_path):
     rows = [{"network": "numerous", "psnr_db": 31.0}, {"network": "single", "psnr_db": ""}]
     write_rows(tmp_path / "table1.csv", rows)
     assert collected_table(tmp_path, "table1") == rows[:1]
+
+
+def test_two_trainings_for_the_ends_of_a_range_round_their_phases_alone():
+    config = replace(SCALES["cpu"], steps=250, phases=(Phase(0.65, 0.5, 160, 2), Phase(0.35, 1.0, 224, 1)))
+    assert planned_samples(config) == 413  # 163 and 87 steps
+    assert planned_samples(replace(config, model="adafm")) == 412  # twice 81 and 44 steps
 
 
 def test_the_spread_over_seeds(tmp_path):
