@@ -50,10 +50,17 @@ Measured on {test_count} images of {test_set} (`results/{scale}/{name}.csv`); `i
 ```
 {table}
 ```
-
+{below}
 Every number comes from `tools/ship_network.py`. The photographs inside scikit-image's wheel and the test images were
 not trained on. Beyond the parameter range above, and on pictures unlike photographs, nothing was measured.
 """
+
+
+def what_is_not_better(table: list[dict]) -> str:
+    """A line for the card: the rows in which the network is no better than doing nothing."""
+    key = next(iter(table[0]))
+    names = [str(row[key]) for row in table[:-1] if row["psnr_db"] <= row["input_psnr_db"]]
+    return f"\nNot above the unprocessed picture: {', '.join(names)}.\n" if names else ""
 
 
 def half_is_enough(network, photo: dict) -> bool:
@@ -181,6 +188,7 @@ def main() -> int:
         test_count=test_count,
         test_set=test_set,
         table=format_table(table),
+        below=what_is_not_better(table),
         versions=", ".join(f"{package} {number}" for package, number in run["versions"].items()),
         planned=run["config"]["steps"],
         **{key: run[key] for key in ("scale", "steps", "samples", "device", "precision", "training_images")},
