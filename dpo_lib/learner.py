@@ -11,7 +11,7 @@ from .bank import Batch, Operators, as_operators
 from .config import TrainConfig
 from .distributed import Workers
 from .models.baselines import all_weights, build_model
-from .models.decoupled import GammaCode, ParameterizedNetwork
+from .models.decoupled import DecoupledNetwork, GammaCode, ParameterizedNetwork
 
 LOG_FLOOR = 1e-5  # squared error below which log_l2 stops rewarding (50 dB)
 
@@ -109,6 +109,22 @@ def _begin_in_the_middle(network: ParameterizedNetwork, initial: ParameterizedNe
         whole = {"": whole, "in": whole[:, :1], "out": whole[:1]}[part]
         last.bias.copy_(whole.flatten())
         last.weight.zero_()
+
+
+def in_the_middle(network: ParameterizedNetwork) -> DecoupledNetwork:
+    """The base network alone, with the weights for code zero: a beginning that favours no way to hand the parameter on.
+
+    Raises
+    ------
+    ValueError
+        The network has input channels for its parameters.
+    """
+    if network.config.get("generated") is None:
+        raise ValueError(f"expected a decoupled network to begin with, got a {type(network).__name__}")
+    plain = DecoupledNetwork(network.operators, **{**network.config, "generated": "none", "hidden": 0, "trunk": []})
+    _begin_in_the_middle(plain, network)
+    plain.card = network.card
+    return plain
 
 
 class Learner:

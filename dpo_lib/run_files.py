@@ -44,7 +44,7 @@ class Settings:
     phases : tuple of Phase, optional
         In place of the scale's.
     initial : str, optional
-        Every network begins with the base network of this one, see `models.baselines.in_the_middle`: the name of a
+        Every network begins with the base network of this one, see `learner.in_the_middle`: the name of a
         pretrained network, or a ``.safetensors`` file.
     """
 

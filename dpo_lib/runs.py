@@ -19,7 +19,7 @@ from .data import file_list, image_files, load_folder
 from .evaluation import evaluate, summarise
 from .experiments import KERNELS_AT, ON, PHOTOGRAPHS, Experiment, Measure
 from .files import sha256_of, writable_folder
-from .models.baselines import in_the_middle
+from .learner import in_the_middle
 from .pretrained import load_any, load_network, save_network
 from .records import provenance, write_json, write_rows
 from .run_files import FINISHED, LARGER, Settings, comparable, load_run, networks_now, planned_samples, state_of

@@ -190,25 +190,3 @@ def all_weights(network: ParameterizedNetwork) -> dict[str, torch.Tensor]:
     }
     norms = {f"norm{k + 1}": torch.stack(base.scale_and_shift(k, found)) for k in range(len(base.norm_channels))}
     return found | norms
-
-
-def in_the_middle(network: ParameterizedNetwork) -> DecoupledNetwork:
-    """The base network alone, with the weights for code zero: a beginning that favours no way to hand the parameter on.
-
-    Raises
-    ------
-    ValueError
-        The network has input channels for its parameters.
-    """
-    if network.config.get("generated") is None:
-        raise ValueError(f"expected a decoupled network to begin with, got a {type(network).__name__}")
-    plain = DecoupledNetwork(network.operators, **{**network.config, "generated": "none", "hidden": 0, "trunk": []})
-    with torch.no_grad():
-        weights = all_weights(network)
-        norms = [weights[f"norm{k + 1}"] for k in range(len(plain.base_network.norm_channels))]
-        plain.base_network.scale.copy_(torch.cat([norm[0] for norm in norms]))
-        plain.base_network.shift.copy_(torch.cat([norm[1] for norm in norms]))
-        for name, weight in plain.weight_learning_network.fixed.items():
-            weight.copy_(weights[name])
-    plain.card = network.card
-    return plain
