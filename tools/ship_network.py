@@ -51,7 +51,7 @@ Measured on {test_count} images of {test_set} (`results/{scale}/{name}.csv`); `i
 {table}
 ```
 {below}
-Every number comes from `tools/ship_network.py`. The photographs inside scikit-image's wheel and the test images were
+Every number comes from {source}. The photographs inside scikit-image's wheel and the test images were
 not trained on. Beyond the parameter range above, and on pictures unlike photographs, nothing was measured.
 """
 
@@ -189,6 +189,7 @@ def main() -> int:
         test_set=test_set,
         table=format_table(table),
         below=what_is_not_better(table),
+        source=f"`python -m dpo_lib.experiments run {run['id']}`" if given.measured else "`tools/ship_network.py`",
         versions=", ".join(f"{package} {number}" for package, number in run["versions"].items()),
         planned=run["config"]["steps"],
         **{key: run[key] for key in ("scale", "steps", "samples", "device", "precision", "training_images")},
