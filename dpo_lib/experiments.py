@@ -223,7 +223,7 @@ def _table4() -> Iterator[Experiment]:
     """RTV with one to four parameters by value, tested at five lambdas and the others' defaults."""
     for count in range(1, len(RTV_PARAMETERS) + 1):
         parameters = RTV_PARAMETERS[:count] if count > 1 else ()
-        fills = (("table4", str(count)),)
+        fills = (("table4", f"{count} parameter{'s' if count > 1 else ''}"),)
         yield Experiment(f"table4/rtv/{count}", ("rtv",), _tests(["rtv"]), fills, parameters=parameters)
 
 

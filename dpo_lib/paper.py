@@ -88,7 +88,7 @@ TABLE3_SSIM = {
 }
 
 # number of generated parameters -> RTV's average over the five lambdas
-TABLE4 = {"1": 40.55, "2": 40.43, "3": 40.53, "4": 40.50}
+TABLE4 = {"1 parameter": 40.55, "2 parameters": 40.43, "3 parameters": 40.53, "4 parameters": 40.50}
 
 # size -> what is timed -> ms; the paper says nothing about synchronisation, and these numbers leave no room for it
 TABLE5 = {

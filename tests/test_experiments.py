@@ -445,6 +445,15 @@ def test_shipped_and_collected_tables_for_the_notebooks(tmp_path):
     assert collected_table(tmp_path, "table1") == rows[:1]
 
 
+def test_tables_call_networks_by_words(tmp_path):
+    # a file of comma-separated values does not say whether "2" is a name or a number
+    labels = {cell.network for e in EXPERIMENTS.values() if not e.measures for cell in e.cells()}
+    path = write_rows(tmp_path / "rows.csv", [{"network": label} for label in sorted(labels)])
+    assert [row["network"] for row in read_rows(path)] == sorted(labels)
+    of_table4 = {cell.network for id_ in ("1", "2", "3", "4") for cell in EXPERIMENTS[f"table4/rtv/{id_}"].cells()}
+    assert of_table4 == set(paper.TABLE4)
+
+
 def test_two_trainings_for_the_ends_of_a_range_round_their_phases_alone():
     config = replace(SCALES["cpu"], steps=250, phases=(Phase(0.65, 0.5, 160, 2), Phase(0.35, 1.0, 224, 1)))
     assert planned_samples(config) == 413  # 163 and 87 steps
