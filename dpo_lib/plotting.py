@@ -216,6 +216,38 @@ def coloured_points(
     return figure
 
 
+def grouped_points(
+    plots: Mapping[str, np.ndarray], groups: Sequence[str], *, size: tuple[float, float] = (10.0, 4.0)
+) -> Figure:
+    """Points (N, 2) in one plot per title, one colour for each group, in one legend.
+
+    Parameters
+    ----------
+    plots : mapping
+        Title to an ndarray (N, 2).
+    groups : sequence of str
+        The name of each point's group, N of them, the same in all plots.
+    size : (width, height)
+        In inches.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(groups))
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
+    axes = figure.subplots(1, len(plots), squeeze=False)[0]
+    for axis, (title, points) in zip(axes, plots.items(), strict=True):
+        for k, name in enumerate(names):
+            chosen = points[[group == name for group in groups]]
+            axis.scatter(*chosen.T, color=colormaps["tab10"](k % 10), s=14, linewidth=0, label=name)
+        axis.set_title(title, fontsize=10)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
+    return figure
+
+
 def signed_map(values: np.ndarray, *, scale: float) -> np.ndarray:
     """Numbers in colour: white for 0, red for `scale` and above, blue for -`scale` and below.
 

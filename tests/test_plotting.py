@@ -6,6 +6,7 @@ from dpo_lib.plotting import (
     coloured_points,
     curves,
     error_map,
+    grouped_points,
     image_grid,
     panels,
     quartile_curves,
@@ -101,6 +102,18 @@ def test_coloured_points_share_their_colours():
     assert np.array_equal(first.collections[0].get_array(), values)
     assert np.allclose(first.collections[0].norm(values), np.linspace(0, 1, 6))
     assert first.collections[0].norm is second.collections[0].norm
+
+
+def test_grouped_points_have_a_colour_for_each_group():
+    points = RNG.random((4, 2))
+    figure = grouped_points({"one": points, "other": points[::-1]}, ["a", "b", "a", "b"])
+    first, second = figure.axes
+    assert [first.get_title(), second.get_title()] == ["one", "other"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    assert np.array_equal(first.collections[0].get_offsets(), points[::2])
+    assert np.array_equal(second.collections[1].get_offsets(), points[::-1][1::2])
+    colours = [[tuple(c.get_facecolor()[0]) for c in axis.collections] for axis in figure.axes]
+    assert colours[0] == colours[1] and len(set(colours[0])) == 2
 
 
 def test_signed_map_by_hand():
