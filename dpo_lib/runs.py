@@ -171,7 +171,7 @@ def _measure(experiment: Experiment, settings: Settings, deadline: float | None)
         path = settings.network(experiment.id).parent
         raise ValueError(f"{path} holds a run of only {facts['samples']} samples: move it away to train anew")
     network, digest = network.to(settings.device), sha256_of(settings.network(experiment.id))
-    memory = _Memory(settings.run_folder(experiment.id) / "measured.json", {
+    memory = _Memory(settings.network(experiment.id).with_name("measured.json"), {  # all tests of a network
         "network": digest, "tests": settings.tests, "rain": settings.rain, "limit": settings.test_images,
     })  # fmt: skip
     tables, used = [], {}

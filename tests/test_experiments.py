@@ -445,6 +445,14 @@ def test_shipped_and_collected_tables_for_the_notebooks(tmp_path):
     assert collected_table(tmp_path, "table1") == rows[:1]
 
 
+def test_what_a_network_was_measured_on_is_not_measured_again(folder, monkeypatch):
+    assert EXPERIMENTS["table4/rtv/1"].same_as == "table1/rtv/numerous"
+    assert command(folder, "table1/rtv/numerous") == 0
+    monkeypatch.setattr("dpo_lib.runs.evaluate", None)
+    assert command(folder, "table4/rtv/1") == 0
+    assert record_of(folder, "table4/rtv/1")["rows"] == record_of(folder, "table1/rtv/numerous")["rows"]
+
+
 def test_tables_call_networks_by_words(tmp_path):
     # a file of comma-separated values does not say whether "2" is a name or a number
     labels = {cell.network for e in EXPERIMENTS.values() if not e.measures for cell in e.cells()}
