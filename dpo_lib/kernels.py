@@ -337,11 +337,14 @@ class KernelEmbedding:
         Whose kernel each point is.
     value : ndarray (N,)
         The operator's first parameter in its unit; NaN for one without parameters.
+    variance : ndarray (r,)
+        Of the kernels along all their principal directions, largest first, whatever the method.
     """
 
     points: np.ndarray
     operator: np.ndarray
     value: np.ndarray
+    variance: np.ndarray
 
 
 def kernel_embedding(
@@ -420,9 +423,9 @@ def kernel_embedding(
         raise ValueError(f"the networks must have the same layers, got {[rows.shape[1] for rows in kernels]} weights")
     if method == "tsne" and not 0 < perplexity < len(operator):
         raise ValueError(f"perplexity must be smaller than the {len(operator)} kernels, got {perplexity:g}")
-    points = principal_coordinates(np.concatenate(kernels))
-    points = _tsne(points, seed, perplexity) if method == "tsne" else points[:, :2]
-    return KernelEmbedding(points, np.array(operator), np.concatenate(value))
+    coordinates = principal_coordinates(np.concatenate(kernels))
+    points = _tsne(coordinates, seed, perplexity) if method == "tsne" else coordinates[:, :2]
+    return KernelEmbedding(points, np.array(operator), np.concatenate(value), coordinates.var(axis=0))
 
 
 def principal_coordinates(vectors: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 110
+LABEL_PIXELS = (45, 16)  # width and height that a label beside a point takes
 ERROR_SCALE = 5  # error maps show five times the absolute difference
 
 
@@ -204,11 +205,8 @@ def coloured_points(
     colours = (LogNorm if log else Normalize)(values.min(), values.max())
     for axis, (title, points) in zip(axes, plots.items(), strict=True):
         drawn = axis.scatter(*points.T, c=values, norm=colours, cmap="viridis", s=14, linewidth=0)
-        axis.set_title(title, fontsize=10)
         axis.set_aspect("equal", adjustable="datalim")
-        axis.tick_params(labelsize=8)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
+        _quiet(axis, title)
     bar = figure.colorbar(drawn, ax=axes, label=label)
     if log:
         bar.ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -240,12 +238,17 @@ def grouped_points(
         for k, name in enumerate(names):
             chosen = points[[group == name for group in groups]]
             axis.scatter(*chosen.T, color=colormaps["tab10"](k % 10), s=14, linewidth=0, label=name)
-        axis.set_title(title, fontsize=10)
-        axis.tick_params(labelsize=8)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
+        _quiet(axis, title)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
     return figure
+
+
+def _quiet(axis, title: str) -> None:
+    """A grid that stays in the background, no frame, small numbers."""
+    axis.set_title(title, fontsize=10)
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def signed_map(values: np.ndarray, *, scale: float) -> np.ndarray:
@@ -279,17 +282,23 @@ def scatter(
     log: bool = False,
     size: tuple[float, float] = (7.0, 4.0),
 ) -> Figure:
-    """Points (x, y, what to write beside it), a colour for each group."""
+    """Points (x, y, what to write beside it), a colour for each group; where labels would touch, on the left."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
     axis = figure.subplots()
     for label, points in groups.items():
         axis.plot([x for x, _, _ in points], [y for _, y, _ in points], "o", label=label, markersize=6)
-        for x, y, text in points:
-            axis.annotate(text, (x, y), xytext=(6, -3), textcoords="offset points", fontsize=8)
     _draw_lines(axis, {}, log=log)
     axis.margins(x=0.15)
+    axis.autoscale_view()  # the labels need the limits
+    taken = []
+    for x, y, text in (point for points in groups.values() for point in points):
+        place = axis.transData.transform((x, y))
+        crowded = any((np.abs(place - other) < LABEL_PIXELS).all() for other in taken)
+        side, align = (-6, "right") if crowded else (6, "left")
+        axis.annotate(text, (x, y), xytext=(side, -3), textcoords="offset points", fontsize=8, ha=align)
+        taken += [] if crowded else [place]
     axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
     axis.legend(frameon=False, fontsize=9)

@@ -182,6 +182,13 @@ def test_linear_weights_lie_on_a_line_in_the_order_of_the_code():
     assert abs(np.corrcoef(along, order)[0, 1]) > 1 - 1e-6
 
 
+def test_a_number_for_the_operator_keeps_all_kernels_in_one_plane():
+    each_one = {"l0": [LAMBDA], "rtv": [LAMBDA], "wls": [LAMBDA], "shock": []}
+    plane, space = (kernel_embedding(network(each_one, operator_code=code), 20) for code in ("number", "one_hot"))
+    assert len(plane.variance) == 2 and len(space.variance) == 4  # four operators span three directions, and lambda
+    assert np.allclose(plane.variance, plane.points.var(axis=0)) and plane.variance[0] >= plane.variance[1] > 0
+
+
 def test_separate_networks():
     found = kernel_embedding({"one": network(seed=1), "two": network(seed=2)}, 12)
     assert set(found.operator) == {"one", "two"}

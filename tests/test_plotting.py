@@ -116,6 +116,13 @@ def test_grouped_points_have_a_colour_for_each_group():
     assert colours[0] == colours[1] and len(set(colours[0])) == 2
 
 
+def test_labels_that_would_touch_go_to_both_sides():
+    points = [(1, 0.0, "low"), (1, 9.9, "under"), (1, 10.0, "over")]
+    figure = scatter({"one": points, "other": [(2, 10.0, "far")]}, xlabel="x", ylabel="y")
+    sides = {text.get_text(): text.get_ha() for text in figure.axes[0].texts}
+    assert sides == {"low": "left", "under": "left", "over": "right", "far": "left"}
+
+
 def test_signed_map_by_hand():
     colours = signed_map(np.array([[0.0, 1.0, -2.0, 9.0, -9.0]]), scale=4)
     expected = [[1, 1, 1], [1, 0.75, 0.75], [0.5, 0.5, 1], [1, 0, 0], [0, 0, 1]]
