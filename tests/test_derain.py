@@ -6,7 +6,8 @@ import torch
 from scipy.ndimage import label
 
 from dpo_lib.images import load_image, save_image
-from dpo_lib.operators.derain import OPERATOR, add_rain, line_kernel, rain_pairs
+from dpo_lib.operators.derain import OPERATOR, add_rain, rain_pairs
+from dpo_lib.operators.shared.lines import line_kernel
 
 
 def seeded(seed):

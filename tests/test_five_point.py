@@ -6,8 +6,8 @@ import torch
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
-from dpo_lib.operators import five_point
-from dpo_lib.operators.five_point import solve
+from dpo_lib.operators.shared import five_point
+from dpo_lib.operators.shared.five_point import solve
 
 
 def system(batch, channels, height, width, *, spread=6.0, seed=0):

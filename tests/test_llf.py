@@ -8,8 +8,9 @@ import torch
 from llf_oracle import exact_local_laplacian, numpy_pyramids, photograph
 
 from dpo_lib.images import luminance, to_tensor
-from dpo_lib.operators import pyramid
-from dpo_lib.operators.llf import OPERATOR, local_laplacian, local_laplacian_filter, recolour
+from dpo_lib.operators.llf import OPERATOR, local_laplacian_filter
+from dpo_lib.operators.shared import pyramid
+from dpo_lib.operators.shared.local_laplacian import local_laplacian, recolour
 
 SIZES = [(1, 7), (2, 3), (5, 6), (8, 9), (17, 30)]
 

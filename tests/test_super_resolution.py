@@ -6,7 +6,7 @@ import torch
 
 from dpo_lib.images import luminance
 from dpo_lib.operators import super_resolution as module
-from dpo_lib.operators.channels import select_channels
+from dpo_lib.operators.shared.channels import select_channels
 from dpo_lib.operators.super_resolution import OPERATOR, reduce_and_enlarge, super_resolution
 
 

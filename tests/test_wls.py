@@ -8,7 +8,8 @@ import torch
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
-from dpo_lib.operators import OPERATORS, five_point
+from dpo_lib.operators import OPERATORS
+from dpo_lib.operators.shared import five_point
 from dpo_lib.operators.wls import weighted_least_squares
 
 OPERATOR = OPERATORS["wls"]

@@ -6,8 +6,9 @@ import torch
 from skimage.color import lab2rgb, rgb2lab
 
 from dpo_lib.operators import OPERATORS
+from dpo_lib.operators.shared.lab import lab_to_rgb, rgb_to_lab
 from dpo_lib.operators.wls import weighted_least_squares
-from dpo_lib.operators.wls_enhance import lab_to_rgb, rgb_to_lab, wls_enhancement
+from dpo_lib.operators.wls_enhance import wls_enhancement
 
 OPERATOR = OPERATORS["wls_enhance"]
 

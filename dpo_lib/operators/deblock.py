@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .channels import clean_target, select_channels
 from .operator import Operator, Parameter, broadcast
+from .shared.channels import clean_target, select_channels
 
 
 def jpeg_compress(
@@ -31,7 +31,7 @@ def jpeg_compress(
         range is [10, 20].
     on : {"luminance", "gray", "rgb"}
         A one-channel JPEG of the studio-range Y or of the luma, repeated on three channels, or a colour JPEG. See
-        `dpo_lib.operators.channels`.
+        `dpo_lib.operators.shared.channels`.
     subsampling : {"4:2:0", "4:2:2", "4:4:4"}
         Resolution of the chroma, for ``on="rgb"``.
     generator : torch.Generator, optional

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .channels import clean_target, select_channels
 from .operator import Operator, Parameter, broadcast
+from .shared.channels import clean_target, select_channels
 
 
 def add_noise(
@@ -26,7 +26,7 @@ def add_noise(
         Standard deviation in 8-bit steps, > 0; larger is noisier. The paper's range is [10, 70].
     on : {"gray", "luminance", "rgb"}
         Noise on the luma, repeated on three channels (the paper's gray benchmarks); on studio-range Y, repeated; or
-        independent noise on R, G and B. See `dpo_lib.operators.channels`.
+        independent noise on R, G and B. See `dpo_lib.operators.shared.channels`.
     clip : bool
         Clip the result to [0, 1] (as a camera would) instead of keeping the noise Gaussian.
     generator : torch.Generator, optional

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..images import luminance
-from .llf import local_laplacian, recolour
 from .operator import Operator
+from .shared.local_laplacian import local_laplacian, recolour
 
 
 def local_laplacian_remap(

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from ..images import luminance
-from .derain import line_kernel
-from .five_point import solve
 from .operator import Operator
-from .stylization import match_intensities
+from .shared.five_point import solve
+from .shared.histograms import match_intensities
+from .shared.lines import line_kernel
 
 STEP = 1 / 255  # contours fainter than an 8-bit step do not become black lines, and no tone is darker than it
 TILE = 512  # side of the texture in pixels

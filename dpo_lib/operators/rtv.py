@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from . import five_point
 from .operator import Operator, Parameter, broadcast
+from .shared import five_point
 
 SMALLEST_SIGMA = 0.5  # px; where the halving stops
 

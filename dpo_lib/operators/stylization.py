@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from ..images import as_batch, luminance, to_tensor
-from .llf import local_laplacian, recolour
 from .operator import Operator
+from .shared.histograms import BINS_PER_UNIT, cumulative_shares, interpolate, look_up, match_intensities
+from .shared.local_laplacian import local_laplacian, recolour
 
-BINS_PER_UNIT = 4 * 255  # of the luminance histograms: an 8-bit value lies in the middle of its bin
 QUANTILES = 1024  # of the gradient distributions, and entries of the remapping's table
 
 
@@ -94,53 +94,19 @@ def stylization(
     return recolour(image, before, gray) if colour else gray.clamp(0, 1).expand_as(image).clone()
 
 
-def match_intensities(gray: torch.Tensor, values: torch.Tensor, cumulative: torch.Tensor) -> torch.Tensor:
-    """Map each image's values so that they get the model's distribution.
-
-    Distributions are histograms whose bins hold evenly spread values, so that pixels which differ by rounding alone
-    stay together, and equal ones go to the middle of their share.
-
-    Parameters
-    ----------
-    gray : tensor (B, 1, H, W)
-        In [-1, 2]; what lies beyond counts as the end.
-    values, cumulative : tensor (n,)
-        The model's bin edges in rising order, and the share of its pixels below each.
-
-    Returns
-    -------
-    tensor (B, 1, H, W)
-    """
-    position = gray.add(1).mul_(BINS_PER_UNIT).add_(0.5)
-    share = _look_up(_cumulative(gray), position)
-    return _interpolate(share, cumulative, values)
-
-
-def _cumulative(gray: torch.Tensor) -> torch.Tensor:
-    """Share of the pixels below each bin edge, from -1 to 2 by 1 / BINS_PER_UNIT: tensor (B, bins + 1)."""
-    bins = 3 * BINS_PER_UNIT + 1
-    position = (gray.flatten(1).double() + 1).mul_(BINS_PER_UNIT).clamp_(0, bins - 1)
-    base = position.floor()
-    share = position.sub_(base)  # between two bins a pixel counts in both: nothing jumps when it moves a little
-    counts = torch.zeros(len(gray), bins + 2, dtype=torch.float64, device=gray.device)
-    counts.scatter_add_(1, base.long() + 1, 1 - share).scatter_add_(1, base.long() + 2, share)
-    total = counts[:, :-1].cumsum(1)
-    return (total / total[:, -1:]).to(gray.dtype)  # by the sum as rounded, so that the last share is exactly 1
-
-
 def gradient_table(gray: torch.Tensor, gradients: torch.Tensor, *, slope: float) -> torch.Tensor:
     """Remapped differences sign(x) t(|x|) for x = -1 ... 1 in equal steps: tensor (B, 2 QUANTILES - 1)."""
     x = torch.linspace(0, 1, QUANTILES, dtype=gray.dtype, device=gray.device)
     rows = []
     for own in _gradient_quantiles(gray):
-        t = _interpolate(x, own, gradients) + (x - own[-1]).clamp(min=0)
+        t = interpolate(x, own, gradients) + (x - own[-1]).clamp(min=0)
         rows.append(torch.minimum(torch.maximum(t, x / slope), x * slope))
     half = torch.stack(rows)
     return torch.cat([-half[:, 1:].flip(1), half], dim=1)
 
 
 def _remap(table: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
-    return _look_up(table, difference.add(1).mul_(QUANTILES - 1))
+    return look_up(table, difference.add(1).mul_(QUANTILES - 1))
 
 
 def _gradient_quantiles(gray: torch.Tensor) -> torch.Tensor:
@@ -156,23 +122,6 @@ def _gradient_quantiles(gray: torch.Tensor) -> torch.Tensor:
     return ordered[:, position.round().long()]
 
 
-def _look_up(table: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-    """Each image's table (B, n) at fractional positions (B, k, H, W), linear between its entries."""
-    position = position.clamp(0, table.shape[1] - 1)
-    base = position.floor().clamp_(max=table.shape[1] - 2)
-    index = base.long().flatten(1)
-    step, start = (part.gather(1, index).view_as(base) for part in (table.diff(dim=1), table))
-    return position.sub_(base).mul_(step).add_(start)
-
-
-def _interpolate(x: torch.Tensor, knots: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Piecewise linear function with values[n] at knots[n] (rising), constant outside."""
-    upper = torch.searchsorted(knots, x.contiguous()).clamp_(1, len(knots) - 1)
-    left = knots[upper - 1]
-    share = ((x - left) / (knots[upper] - left).clamp(min=torch.finfo(x.dtype).tiny)).clamp_(0, 1)
-    return torch.lerp(values[upper - 1], values[upper], share)
-
-
 @functools.cache
 def _default_statistics() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     from skimage import data
@@ -183,7 +132,7 @@ def _default_statistics() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def _measure(model: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Luminance's bin edges, share of pixels below each, and quantiles of the gradient magnitude, in float64."""
     gray = luminance(model[:1].double())
-    cumulative = _cumulative(gray)[0]
+    cumulative = cumulative_shares(gray)[0]
     edges = (torch.arange(len(cumulative), dtype=torch.float64) - 0.5) / BINS_PER_UNIT - 1
     inside = slice(int((cumulative == 0).sum()) - 1, int((cumulative < 1).sum()) + 1)  # no empty bins at the ends
     return edges[inside], cumulative[inside], _gradient_quantiles(gray)[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from .channels import clean_target, select_channels
 from .operator import Operator, Parameter, broadcast
+from .shared.channels import clean_target, select_channels
 
 MARGIN = 4  # pixels around the image, in the reduced one; the cubic kernel reaches 2
 
@@ -27,7 +27,7 @@ def super_resolution(
     scale : float or tensor (B,)
         Whole number from 1 (nothing is lost) on; larger is blurrier. The paper's are 2, 3 and 4.
     on : {"luminance", "gray", "rgb"}
-        Studio-range Y or luma, repeated on three channels, or all of RGB. See `dpo_lib.operators.channels`.
+        Studio-range Y or luma, repeated on three channels, or all of RGB. See `dpo_lib.operators.shared.channels`.
     generator : torch.Generator, optional
         Not used: nothing here is random.
 

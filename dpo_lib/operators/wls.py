@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from . import five_point
 from .operator import Operator, Parameter, broadcast
+from .shared import five_point
 
 
 def weighted_least_squares(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..images import luminance
+from ...images import luminance
 
 CHANNELS = ("rgb", "luminance", "gray")
 

@@ -1,0 +1,1 @@
+"""What several operators use: solvers, pyramids, colour spaces, histograms."""
