@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,45 +20,9 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from .images import to_tensor
-from .operators.operator import Operator
-
-Operators = Operator | Sequence[Operator] | Mapping[str, Operator]
-
-
-def seeded(*numbers: int) -> torch.Generator:
-    """A CPU generator that depends on all the numbers, and on nothing else.
-
-    >>> torch.rand(1, generator=seeded(1, 2)) == torch.rand(1, generator=seeded(1, 2))
-    tensor([True])
-    """
-    state = np.random.SeedSequence(numbers).generate_state(2, dtype=np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
-
-
-def shrink_image(image: torch.Tensor, factor: float) -> torch.Tensor:
-    """Antialiased reduction of a batch (B, 3, H, W) to `factor` of its size; 1 gives the batch itself."""
-    if factor == 1:
-        return image
-    size = [max(1, round(side * factor)) for side in image.shape[2:]]
-    return F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-
-
-def as_operators(operators: Operators) -> dict[str, Operator]:
-    """One operator or several, in any form, by name.
-
-    Raises
-    ------
-    ValueError
-        None at all, or two of the same name.
-    """
-    if isinstance(operators, Operator):
-        return {operators.name: operators}
-    given = list(operators.values() if isinstance(operators, Mapping) else operators)
-    found = {operator.name: operator for operator in given}
-    if not given or len(found) < len(given):
-        raise ValueError(f"expected operators with different names, got {[o.name for o in given] or 'none'}")
-    return found
+from .images import shrink_image, to_tensor
+from .operators.operator import Operator, Operators, as_operators
+from .randomness import seeded
 
 
 @dataclass

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .bank import shrink_image
 from .data import read_image
-from .images import to_tensor, to_uint8
+from .images import shrink_image, to_tensor, to_uint8
 from .metrics import psnr
 from .models.base_network import MINIMUM_SIZE
 from .operators import OPERATORS, Operator

@@ -13,10 +13,10 @@ import torch
 from tqdm.auto import tqdm
 
 from . import metrics
-from .bank import seeded
 from .images import to_tensor
+from .operators.cached import kept_targets
 from .operators.operator import Operator
-from .targets import kept_targets
+from .randomness import seeded
 
 
 def evaluate(
@@ -53,7 +53,7 @@ def evaluate(
         What PSNR is measured on, see `metrics.psnr`. Default: RGB for filters; for restoration luminance, or, where the
         operator's target is a gray image already (`Operator.target`), that image as it is.
     targets : path, optional
-        Folder that keeps the operator's answers for the next network, see `targets.kept_targets`; the same rows.
+        Folder that keeps the operator's answers for the next network, see `operators.cached.kept_targets`; the same rows.
 
     Returns
     -------

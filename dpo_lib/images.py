@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 RANGE_TOLERANCE = 1e-3  # rounding in a caller's own conversion is not a reason to refuse an image
@@ -181,3 +182,11 @@ def as_batch(
         return to_uint8(array) if dtype == np.uint8 else array.astype(dtype, copy=False)
 
     return batch, restore
+
+
+def shrink_image(image: torch.Tensor, factor: float) -> torch.Tensor:
+    """Antialiased reduction of a batch (B, 3, H, W) to `factor` of its size; 1 gives the batch itself."""
+    if factor == 1:
+        return image
+    size = [max(1, round(side * factor)) for side in image.shape[2:]]
+    return F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import torch
 
-from .bank import Batch, Operators, as_operators
+from .bank import Batch
 from .config import TrainConfig
 from .distributed import Workers
 from .models.baselines import all_weights, build_model
 from .models.decoupled import DecoupledNetwork, GammaCode, ParameterizedNetwork
+from .operators.operator import Operators, as_operators
 
 LOG_FLOOR = 1e-5  # squared error below which log_l2 stops rewarding (50 dB)
 

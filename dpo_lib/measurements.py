@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
 
@@ -15,43 +12,9 @@ from .models.baselines import build_model
 from .models.decoupled import DecoupledNetwork
 from .paper import TABLE5, TABLE11
 from .parameters import Parameter
+from .timing import time_ms
 
 SIZES = {"VGA": (480, 640), "720p": (720, 1280), "1080p": (1080, 1920)}
-REPEATS = 3
-
-
-def time_ms(function: Callable[[], object], *, device: torch.device, repeats: int = REPEATS) -> float:
-    """Median time of a call in milliseconds, after one that does not count; waits for the GPU.
-
-    >>> 9 < time_ms(lambda: time.sleep(0.01), device=torch.device("cpu")) < 1000
-    True
-    """
-
-    def wait() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    function()
-    durations = []
-    for _ in range(repeats):
-        start = wait()
-        function()
-        durations.append(wait() - start)
-    return 1000 * statistics.median(durations)
-
-
-def multiply_adds(function: Callable[[], object]) -> int:
-    """Multiplications of the convolutions and matrix products in a call (two floating-point operations each).
-
-    >>> multiply_adds(lambda: torch.ones(2, 3) @ torch.ones(3, 5))
-    30
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops() // 2
 
 
 def times(config: TrainConfig, *, device: str = "cpu", shrink: int = 1) -> list[dict]:

@@ -13,6 +13,8 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import torch
+
 from .files import write_atomically
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow")
@@ -39,6 +41,13 @@ def commit() -> str:
     except OSError:
         return "unknown"
     return name.stdout.strip() if name.returncode == 0 and name.stdout.strip() else "unknown"
+
+
+def device_name(device: str) -> str:
+    """What a computation runs on, for the record."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
 
 
 def provenance(**facts) -> dict:

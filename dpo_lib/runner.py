@@ -17,11 +17,10 @@ from tqdm.auto import tqdm
 from .config import SCALES, Phase
 from .experiments import EXPERIMENTS, Experiment, find
 from .files import writable_folder
-from .records import output_folder
+from .records import device_name, output_folder
 from .run_files import FINISHED, LARGER, Settings, has_network, state_of
 from .runs import BUSY, STOPPED, TrainingImages, run
 from .tables import collect
-from .training import device_name
 
 FAILED = "failed"
 POLL_S = 0.5

@@ -20,11 +20,11 @@ from .evaluation import evaluate, summarise
 from .experiments import KERNELS_AT, ON, PHOTOGRAPHS, Experiment, Measure
 from .files import sha256_of, writable_folder
 from .learner import in_the_middle
+from .operators.cached import kept_targets
 from .pretrained import load_any, load_network, save_network
-from .records import provenance, write_json, write_rows
+from .records import device_name, provenance, write_json, write_rows
 from .run_files import FINISHED, LARGER, Settings, comparable, load_run, networks_now, planned_samples, state_of
-from .targets import kept_targets
-from .training import device_name, train
+from .training import train
 
 STOPPED, BUSY = "stopped", "busy"
 TEST_IMAGES = {"smoke": 1}  # per set and scale, unless asked for otherwise

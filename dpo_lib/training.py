@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .bank import Operators, TargetBank, as_operators, seeded
+from .bank import TargetBank
 from .checkpoints import RunLog, identity, load_checkpoint, save_checkpoint
 from .config import SCALES, Phase, TrainConfig
 from .distributed import Workers
@@ -26,7 +26,8 @@ from .files import writable_folder
 from .learner import Learner, build_network, loss_of, resolve_precision
 from .models.baselines import END_POINT_MODELS, MODELS, check_one_parameter, interpolated
 from .models.decoupled import OPERATOR_CODES, ParameterizedNetwork
-from .operators.operator import Operator
+from .operators.operator import Operator, Operators, as_operators
+from .randomness import seeded
 
 __all__ = [
     "SCALES",
@@ -230,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib.training``: train on a folder of images; call again with the same words to go on."""
     from .data import file_list, image_files, load_folder
     from .pretrained import load_any, save_network
-    from .records import provenance, write_json
+    from .records import device_name, provenance, write_json
 
     given = _parser().parse_args(arguments)
     try:
@@ -323,13 +324,6 @@ def _operators_named(names: Sequence[str], rain: str | None = None) -> list[Oper
             raise ValueError(f"there is no operator {name!r}: choose from {', '.join(OPERATORS)}")
     given = {} if rain is None else {"derain": rain_of_pairs(rain)}
     return [given.get(name, OPERATORS[name]) for name in names]
-
-
-def device_name(device: str) -> str:
-    """What a computation runs on, for the record."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from dpo_lib import OPERATORS, SCALES, load_network, save_image
-from dpo_lib.bank import Batch, TargetBank, seeded
+from dpo_lib.bank import Batch, TargetBank
 from dpo_lib.distributed import Workers
 from dpo_lib.learner import Learner
+from dpo_lib.randomness import seeded
 from dpo_lib.training import build_network, loss_of
 
 RNG = np.random.default_rng(0)

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from dpo_lib import SCALES, Parameter, TrainConfig, train
-from dpo_lib.bank import TargetBank, seeded, shrink_image
-from dpo_lib.images import save_image, to_tensor
+from dpo_lib.bank import TargetBank
+from dpo_lib.images import save_image, shrink_image, to_tensor
 from dpo_lib.learner import begin_with, in_the_middle
 from dpo_lib.models import DecoupledNetwork
 from dpo_lib.models.baselines import all_weights
 from dpo_lib.operators import OPERATORS, Operator
+from dpo_lib.randomness import seeded
 from dpo_lib.training import Phase, build_network, loss_of, main, resolve_precision
 
 TINY = TrainConfig(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from ..images import as_batch, to_numpy
 from ..parameters import Parameter, as_gamma
 
-__all__ = ["Operator", "Parameter", "broadcast"]
+__all__ = ["Operator", "Operators", "Parameter", "as_operators", "broadcast"]
 
 KINDS = ("filter", "restoration")
 PRECISIONS = (torch.float32, torch.float64)  # in half precision, solvers and thresholds give wrong pictures silently
@@ -211,3 +211,23 @@ class Operator:
             parameters=tuple(parameters),
             minimum_size=minimum_size,
         )
+
+
+Operators = Operator | Sequence[Operator] | Mapping[str, Operator]
+
+
+def as_operators(operators: Operators) -> dict[str, Operator]:
+    """One operator or several, in any form, by name.
+
+    Raises
+    ------
+    ValueError
+        None at all, or two of the same name.
+    """
+    if isinstance(operators, Operator):
+        return {operators.name: operators}
+    given = list(operators.values() if isinstance(operators, Mapping) else operators)
+    found = {operator.name: operator for operator in given}
+    if not given or len(found) < len(given):
+        raise ValueError(f"expected operators with different names, got {[o.name for o in given] or 'none'}")
+    return found

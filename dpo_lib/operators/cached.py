@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from .images import load_image, save_image, to_tensor
-from .operators.operator import Operator
+from ..images import load_image, save_image, to_tensor
+from .operator import Operator
 
 
 def kept_targets(operator: Operator, folder: str | os.PathLike | None) -> Operator:
@@ -54,14 +54,15 @@ def _key(operator: Operator, image: torch.Tensor, values: list[torch.Tensor], se
     pixels = image.detach().cpu().float().contiguous().numpy()
     gamma = [f"{float(value):.17g}" for value in values]
     names = [parameter.name for parameter in operator.parameters]
-    text = repr((_source(), operator.name, pixels.shape, names, gamma, sorted(settings.items())))
+    text = repr((_source(Path(__file__).parent), operator.name, pixels.shape, names, gamma, sorted(settings.items())))
     return hashlib.sha256(text.encode() + pixels.tobytes()).hexdigest()[:32]
 
 
 @functools.cache
-def _source() -> str:
-    """A hash of the source of all operators."""
+def _source(folder: Path) -> str:
+    """A hash of the source of all operators, and of what they share, in the folders below; not of this file."""
     digest = hashlib.sha256()
-    for file in sorted((Path(__file__).parent / "operators").glob("*.py")):
-        digest.update(file.read_bytes())
+    for file in sorted(folder.rglob("*.py")):
+        if file != Path(__file__):
+            digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -1,11 +1,14 @@
 """Kept targets: the same numbers, computed once."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from dpo_lib import OPERATORS, evaluate
-from dpo_lib.targets import kept_targets
+from dpo_lib.operators import cached
+from dpo_lib.operators.cached import kept_targets
 
 RNG = np.random.default_rng(0)
 IMAGES = {"a": RNG.random((24, 31, 3)), "b": np.uint8(255 * RNG.random((20, 26, 3)))}
@@ -59,3 +62,17 @@ def test_settings_and_parameters_are_told_apart(tmp_path):
 def test_noise_is_not_kept(tmp_path):
     assert kept_targets(OPERATORS["denoise"], tmp_path) is OPERATORS["denoise"]
     assert kept_targets(OPERATORS["l0"], None) is OPERATORS["l0"]
+
+
+def test_the_key_follows_the_source_of_every_operator_and_of_what_they_share(tmp_path):
+    folder = tmp_path / "operators"
+    shutil.copytree(Path(cached.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__", "cached.py"))
+    seen = {cached._source(Path(cached.__file__).parent)}
+    cached._source.cache_clear()
+    assert {cached._source(folder)} == seen
+    for file in ("l0.py", "shared/five_point.py", "shared/new.py"):
+        with open(folder / file, "a") as source:
+            source.write("# changed\n")
+        cached._source.cache_clear()
+        seen.add(cached._source(folder))
+    assert len(seen) == 4
