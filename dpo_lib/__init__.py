@@ -12,8 +12,8 @@ from .evaluation import evaluate, summarise
 from .images import load_image, save_image
 from .metrics import psnr, ssim
 from .models import BaseNetwork, DecoupledNetwork, PlainNetwork, SingleLayerTuner, WeightLearningNetwork
+from .models.pretrained import load_network, load_pretrained, pretrained_names, save_network
 from .operators import OPERATORS, Operator, Parameter
-from .pretrained import load_network, load_pretrained, pretrained_names, save_network
 from .training import SCALES, TrainConfig, train
 
 __version__ = "0.1.0"

@@ -53,7 +53,7 @@ def evaluate(
         What PSNR is measured on, see `metrics.psnr`. Default: RGB for filters; for restoration luminance, or, where the
         operator's target is a gray image already (`Operator.target`), that image as it is.
     targets : path, optional
-        Folder that keeps the operator's answers for the next network, see `operators.cached.kept_targets`; the same rows.
+        Folder that keeps the operator's answers for the next network, see `kept_targets`; the same rows.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def format_table(rows: Sequence[dict], *, db_digits: int = 2, ssim_digits: int =
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib.evaluation``: evaluate a network on a folder and write the rows."""
     from .data import file_list, image_files, load_folder
-    from .pretrained import load_any
+    from .models.pretrained import load_any
     from .records import provenance, write_rows
 
     parser = argparse.ArgumentParser(prog="python -m dpo_lib.evaluation", description=main.__doc__)

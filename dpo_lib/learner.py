@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 
 from .bank import Batch
 from .config import TrainConfig
 from .distributed import Workers
-from .models.baselines import all_weights, build_model
-from .models.decoupled import DecoupledNetwork, GammaCode, ParameterizedNetwork
+from .models.baselines import build_model
+from .models.parameterized import ParameterizedNetwork
+from .models.transfer import copy_weights
 from .operators.operator import Operators, as_operators
 
 LOG_FLOOR = 1e-5  # squared error below which log_l2 stops rewarding (50 dB)
@@ -50,84 +50,6 @@ def build_network(operators: Operators, config: TrainConfig) -> ParameterizedNet
         return build_model(parameters, **config.network_settings)
 
 
-def begin_with(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> None:
-    """Copy the weights of `initial`; its operators, and what is generated in it, may be others.
-
-    Where only the number of codes differs (a joint network that begins with a single operator's), the columns of the
-    parameters are copied, and those of the operator's code are zero: every operator begins with the same answers.
-
-    Where other tensors are generated, or the parameters come another way (input channels, FiLM), the network begins
-    with the weights that `initial` has in the middle of its range, for all operators and values (every A_i is zero).
-    Extra input channels keep their random kernels.
-
-    Raises
-    ------
-    ValueError
-        Base networks with other layers.
-    """
-    own, given = network.state_dict(), initial.state_dict()
-    codes = network.gamma_code, initial.gamma_code
-    begun = {name: _begun(tensor, given.get(name), *codes) for name, tensor in own.items()}
-    if own.keys() == given.keys() and all(tensor is not None for tensor in begun.values()):
-        network.load_state_dict(begun)
-        return
-    layers, first = network.base_network.convolutions, initial.base_network.convolutions
-    extra = layers[0].in_channels - first[0].in_channels
-    if extra < 0 or [replace(layers[0], in_channels=first[0].in_channels), *layers[1:]] != first:
-        raise ValueError(
-            f"the network to begin with ({initial.operator}: {initial.config}) has another form than the one to train "
-            f"({network.operator}: {network.config}): choose one with the same width and layers"
-        )
-    _begin_in_the_middle(network, initial)
-
-
-def _begun(own: torch.Tensor, given: torch.Tensor | None, own_code: GammaCode, given_code: GammaCode):
-    """One tensor of `begin_with`; None where it does not fit."""
-    if given is None or own.shape == given.shape:
-        return given
-    if own.shape != (len(given), own_code.codes) or given.shape != (len(own), given_code.codes):
-        return None
-    columns = min(own_code.parameter_codes, given_code.parameter_codes)
-    first, source = (code.codes - code.parameter_codes for code in (own_code, given_code))
-    begun = torch.zeros_like(own)
-    begun[:, first : first + columns] = given[:, source : source + columns]
-    return begun
-
-
-@torch.no_grad()
-def _begin_in_the_middle(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> None:
-    """Give every value of every operator the weights that `initial` has for code zero."""
-    weights = all_weights(initial)
-    learning = network.weight_learning_network
-    layers = network.base_network.convolutions
-    network.base_network.scale.copy_(torch.cat([weights[f"norm{k}"][0] for k in range(1, len(layers))]))
-    network.base_network.shift.copy_(torch.cat([weights[f"norm{k}"][1] for k in range(1, len(layers))]))
-    for name, weight in learning.fixed.items():
-        weight[:, : weights[name].shape[1]] = weights[name]
-    for name, head in learning.heads.items():
-        last = head if isinstance(head, torch.nn.Linear) else head[-1]
-        whole, part = weights[name.partition("_")[0]], name.partition("_")[2]
-        whole = {"": whole, "in": whole[:, :1], "out": whole[:1]}[part]
-        last.bias.copy_(whole.flatten())
-        last.weight.zero_()
-
-
-def in_the_middle(network: ParameterizedNetwork) -> DecoupledNetwork:
-    """The base network alone, with the weights for code zero: a beginning that favours no way to hand the parameter on.
-
-    Raises
-    ------
-    ValueError
-        The network has input channels for its parameters.
-    """
-    if network.config.get("generated") is None:
-        raise ValueError(f"expected a decoupled network to begin with, got a {type(network).__name__}")
-    plain = DecoupledNetwork(network.operators, **{**network.config, "generated": "none", "hidden": 0, "trunk": []})
-    _begin_in_the_middle(plain, network)
-    plain.card = network.card
-    return plain
-
-
 class Learner:
     """The network, the running average of its weights, its optimiser, and one step of them."""
 
@@ -144,8 +66,8 @@ class Learner:
         self.dtype = resolve_precision(config.precision, device, width=config.width)
         self.network, self.average = (build_network(operators, config).to(device) for _ in range(2))
         if initial is not None:
-            begin_with(self.network, initial)
-            begin_with(self.average, initial)
+            copy_weights(self.network, initial)
+            copy_weights(self.average, initial)
         self.average.requires_grad_(False)
         if config.trained == "norm":
             for name, parameter in self.network.named_parameters():

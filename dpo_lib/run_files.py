@@ -12,8 +12,8 @@ from .config import Phase, TrainConfig
 from .experiments import EXPERIMENTS, Experiment
 from .files import sha256_of
 from .models.baselines import END_POINT_MODELS
-from .models.decoupled import ParameterizedNetwork
-from .pretrained import load_network
+from .models.parameterized import ParameterizedNetwork
+from .models.pretrained import load_network
 
 FINISHED, LARGER = "finished", "larger"
 RECORD_KEYS = ("id", "scale", "config", "samples", "finished", "rows", "networks", "versions", "commit", "files")
@@ -44,7 +44,7 @@ class Settings:
     phases : tuple of Phase, optional
         In place of the scale's.
     initial : str, optional
-        Every network begins with the base network of this one, see `learner.in_the_middle`: the name of a
+        Every network begins with the base network of this one, see `models.transfer.base_at_mid_range`: the name of a
         pretrained network, or a ``.safetensors`` file.
     """
 

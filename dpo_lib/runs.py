@@ -19,9 +19,9 @@ from .data import file_list, image_files, load_folder
 from .evaluation import evaluate, summarise
 from .experiments import KERNELS_AT, ON, PHOTOGRAPHS, Experiment, Measure
 from .files import sha256_of, writable_folder
-from .learner import in_the_middle
+from .models.pretrained import load_any, load_network, save_network
+from .models.transfer import base_at_mid_range
 from .operators.cached import kept_targets
-from .pretrained import load_any, load_network, save_network
 from .records import device_name, provenance, write_json, write_rows
 from .run_files import FINISHED, LARGER, Settings, comparable, load_run, networks_now, planned_samples, state_of
 from .training import train
@@ -161,7 +161,7 @@ def _initial(settings: Settings):
         return None, None
     network = load_any(settings.initial)
     seen = {key: network.card[key] for key in ("scale", "steps", "samples") if key in network.card}
-    return in_the_middle(network), {"name": network.card.get("name") or Path(settings.initial).stem, **seen}
+    return base_at_mid_range(network), {"name": network.card.get("name") or Path(settings.initial).stem, **seen}
 
 
 def _measure(experiment: Experiment, settings: Settings, deadline: float | None) -> dict:

@@ -25,7 +25,7 @@ from .distributed import Workers
 from .files import writable_folder
 from .learner import Learner, build_network, loss_of, resolve_precision
 from .models.baselines import END_POINT_MODELS, MODELS, check_one_parameter, interpolated
-from .models.decoupled import OPERATOR_CODES, ParameterizedNetwork
+from .models.parameterized import OPERATOR_CODES, ParameterizedNetwork
 from .operators.operator import Operator, Operators, as_operators
 from .randomness import seeded
 
@@ -230,7 +230,7 @@ def _train_ends(operators, images, config, out, minutes, initial, **settings) ->
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib.training``: train on a folder of images; call again with the same words to go on."""
     from .data import file_list, image_files, load_folder
-    from .pretrained import load_any, save_network
+    from .models.pretrained import load_any, save_network
     from .records import device_name, provenance, write_json
 
     given = _parser().parse_args(arguments)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from dpo_lib.models import BaseNetwork, DecoupledNetwork, WeightLearningNetwork, convolutions, edge_map
 from dpo_lib.models.base_network import Convolution, fold
-from dpo_lib.models.decoupled import rescale
+from dpo_lib.models.parameterized import rescale
 from dpo_lib.parameters import Parameter
 
 LAMBDA = Parameter("lambda", 0.002, 0.2, sampling="log", default=0.02)

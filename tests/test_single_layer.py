@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dpo_lib.models import DecoupledNetwork, SingleLayerTuner
 from dpo_lib.models.base_network import Convolution
-from dpo_lib.models.single_layer import activate_and_convolve, working_room
+from dpo_lib.models.fused import activate_and_convolve, working_room
 from dpo_lib.parameters import Parameter
 
 OPERATORS = {

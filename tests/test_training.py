@@ -15,9 +15,8 @@ import torch
 from dpo_lib import SCALES, Parameter, TrainConfig, train
 from dpo_lib.bank import TargetBank
 from dpo_lib.images import save_image, shrink_image, to_tensor
-from dpo_lib.learner import begin_with, in_the_middle
 from dpo_lib.models import DecoupledNetwork
-from dpo_lib.models.baselines import all_weights
+from dpo_lib.models.transfer import all_weights, base_at_mid_range, copy_weights
 from dpo_lib.operators import OPERATORS, Operator
 from dpo_lib.randomness import seeded
 from dpo_lib.training import Phase, build_network, loss_of, main, resolve_precision
@@ -209,7 +208,7 @@ def test_beginning_with_another_networks_weights(tmp_path, capsys):
         train(GAIN, pictures(), replace(TINY, width=8), initial=first, progress=False)
     image = to_tensor(pictures()[0]).float()
     joint = build_network(THREE, TINY)
-    begin_with(joint, first)  # every operator of a joint network begins with the same answers
+    copy_weights(joint, first)  # every operator of a joint network begins with the same answers
     for name, value in (("gain", 0.3), ("half", None), ("noise", [0.05, 0.05])):
         code = joint.gamma_code(value, operator=name)[0, len(THREE)]
         alone = first(image, 0.55 + 0.35 * float(code))
@@ -236,11 +235,11 @@ def test_beginning_in_the_middle_of_another_networks_range(changes):
             weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
     image = to_tensor(pictures()[0]).float()
     wanted = first(image, 0.55)  # the middle of 0.2 to 0.9
-    base = in_the_middle(first).eval()
+    base = base_at_mid_range(first).eval()
     assert torch.allclose(base(image, 0.2), wanted, atol=1e-5)
     for initial in (first, base):
         net = build_network(THREE, replace(TINY, **changes)).eval()
-        begin_with(net, initial)
+        copy_weights(net, initial)
         for name, value in (("gain", 0.9), ("half", None), ("noise", [0.05, 0.05])):
             assert torch.allclose(net(image, value, operator=name), wanted, atol=1e-5)
 
@@ -249,15 +248,15 @@ def test_a_network_with_input_channels_begins_with_the_others_kernels():
     first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network
     net = build_network(THREE, replace(TINY, model="input_channels"))
     own = net.weight_learning_network.fixed["conv1"].clone()
-    begin_with(net, first)
+    copy_weights(net, first)
     given = all_weights(first)
     assert torch.equal(net.weight_learning_network.fixed["conv1"][:, :4], given["conv1"])
     assert torch.equal(net.weight_learning_network.fixed["conv1"][:, 4:], own[:, 4:])
     assert torch.equal(net.weight_learning_network.fixed["conv7"], given["conv7"])
     with pytest.raises(ValueError, match="another form"):
-        begin_with(build_network(THREE, TINY), net)
+        copy_weights(build_network(THREE, TINY), net)
     with pytest.raises(ValueError, match="expected a decoupled network"):
-        in_the_middle(net)
+        base_at_mid_range(net)
 
 
 def test_one_operator_in_any_form_is_the_same_run():

@@ -11,6 +11,7 @@ from torch import nn
 
 DILATIONS = (2, 4, 4, 8, 8, 16, 1)
 MINIMUM_SIZE = 16
+INPUT_RANGE = (-2.0, 3.0)  # unclipped noise leaves [0, 1]; 8-bit values by mistake are still caught
 NORM_EPSILON = 1e-5
 
 

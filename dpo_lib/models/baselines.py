@@ -8,7 +8,9 @@ import torch
 
 from ..parameters import Parameter
 from .base_network import DILATIONS, BaseNetwork
-from .decoupled import DecoupledNetwork, ParameterizedNetwork
+from .decoupled import DecoupledNetwork
+from .parameterized import ParameterizedNetwork
+from .transfer import all_weights
 from .weight_learning import WeightLearningNetwork
 
 # the last two are trained at the two ends of the range and interpolated between
@@ -177,16 +179,3 @@ def check_one_parameter(operators: Mapping[str, Sequence[Parameter]]) -> Paramet
     if list(counts.values()) != [1]:
         raise ValueError(f"interpolation needs one operator with one parameter, got numbers of parameters {counts}")
     return next(iter(operators.values()))[0]
-
-
-def all_weights(network: ParameterizedNetwork) -> dict[str, torch.Tensor]:
-    """A network's weights for code zero, the middle of all ranges: convolutions "conv1" ..., and scale and shift (2, C)
-    of each normalisation, "norm1" ...
-    """
-    base, learning = network.base_network, network.weight_learning_network
-    code = torch.zeros(1, network.gamma_code.codes, device=base.scale.device)
-    found = {
-        name: tensor if tensor is learning.fixed.get(name) else tensor[0] for name, tensor in learning(code).items()
-    }
-    norms = {f"norm{k + 1}": torch.stack(base.scale_and_shift(k, found)) for k in range(len(base.norm_channels))}
-    return found | norms

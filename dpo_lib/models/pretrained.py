@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
-from .files import write_atomically
-from .models.baselines import InputChannelNetwork
-from .models.decoupled import DecoupledNetwork, ParameterizedNetwork
-from .parameters import Parameter
+from ..files import write_atomically
+from ..parameters import Parameter
+from .baselines import InputChannelNetwork
+from .decoupled import DecoupledNetwork
+from .parameterized import ParameterizedNetwork
 
 FORMAT = "dpo_lib 1"
 KINDS = {"decoupled": DecoupledNetwork, "input_channels": InputChannelNetwork}

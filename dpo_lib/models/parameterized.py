@@ -1,0 +1,186 @@
+"""What all networks with a parameter share: the code gamma that they are fed, and the call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from ..images import as_batch
+from ..parameters import Parameter, as_gamma
+from .base_network import INPUT_RANGE, MINIMUM_SIZE
+
+RESCALINGS = ("linear", "log")
+OPERATOR_CODES = ("number", "one_hot", "embedding")
+EMBEDDING_SIZE = 8
+
+
+def rescale(gamma: torch.Tensor, parameters: Sequence[Parameter], *, rescaling: str = "log") -> torch.Tensor:
+    """Parameter values in their units to codes in [-1, 1], linearly or (where sampled so) in log scale.
+
+    >>> rescale(torch.tensor([[0.002], [0.02], [0.2]]), [Parameter("lambda", 0.002, 0.2, sampling="log")]).flatten()
+    tensor([-1.,  0.,  1.])
+    """
+    columns = []
+    for column, parameter in zip(gamma.unbind(1), parameters, strict=True):
+        low, high = parameter.low, parameter.high
+        if rescaling == "log" and parameter.sampling == "log":
+            column, low, high = column.log(), math.log(low), math.log(high)
+        columns.append((2 * column - (low + high)) / (high - low))
+    return torch.stack(columns, dim=1) if columns else gamma
+
+
+class GammaCode(nn.Module):
+    """From operator names and parameter values to the code gamma that a network is fed.
+
+    Parameters
+    ----------
+    operators : mapping
+        Operator name to its parameters; the order is part of the code.
+    rescaling : {"log", "linear"}
+    operator_code : {"number", "one_hot", "embedding"}
+        With several operators: one number i/n for the i-th of n (paper), one coordinate each, or a learned vector.
+    """
+
+    def __init__(self, operators: Mapping[str, Sequence[Parameter]], *, rescaling: str, operator_code: str):
+        super().__init__()
+        if rescaling not in RESCALINGS:
+            raise ValueError(f"rescaling must be one of {', '.join(RESCALINGS)}, got {rescaling!r}")
+        if operator_code not in OPERATOR_CODES:
+            raise ValueError(f"operator_code must be one of {', '.join(OPERATOR_CODES)}, got {operator_code!r}")
+        if not operators:
+            raise ValueError("a network needs at least one operator, got none")
+        self.operators = {name: tuple(parameters) for name, parameters in operators.items()}
+        self.rescaling = rescaling
+        self.parameter_codes = max(len(parameters) for parameters in self.operators.values())
+        n = len(self.operators)
+        if n == 1:
+            table = torch.zeros(1, 0)
+        elif operator_code == "number":
+            table = torch.arange(1, n + 1)[:, None] / n
+        elif operator_code == "one_hot":
+            table = torch.eye(n)
+        else:
+            table = nn.Parameter(torch.randn(n, EMBEDDING_SIZE))
+        if isinstance(table, nn.Parameter):
+            self.table = table
+        else:
+            self.register_buffer("table", table, persistent=False)
+        self.codes = self.table.shape[1] + self.parameter_codes
+
+    def index(self, operator: str | None) -> int:
+        """Position of an operator; None is allowed when there is only one."""
+        names = list(self.operators)
+        if operator is None and len(names) == 1:
+            return 0
+        if operator not in names:
+            raise ValueError(f"operator must be one of {', '.join(names)}, got {operator!r}")
+        return names.index(operator)
+
+    def forward(
+        self, value=None, *, operator: str | Sequence[str] | None = None, batch: int = 1, check_range: bool = True
+    ) -> torch.Tensor:
+        """Codes, tensor (batch, codes): the operator's coordinates, then its parameters in [-1, 1] (0 where it has
+        fewer than others).
+
+        Raises
+        ------
+        ValueError
+            An unknown operator, a value outside its range, or a shape that does not fit.
+        """
+        if operator is None or isinstance(operator, str):
+            return self._rows(value, self.index(operator), batch, check_range)
+        if len(operator) != batch:
+            raise ValueError(f"expected one operator per image ({batch}), got {len(operator)}")
+        given = [None] * batch if value is None else torch.as_tensor(value, dtype=torch.float64).reshape(batch, -1)
+        rows = []
+        for name, row in zip(operator, given, strict=True):
+            index = self.index(name)
+            m = len(self.operators[name])
+            row = row[:m] if row is not None and m else None
+            rows.append(self._rows(row[None] if row is not None else None, index, 1, check_range))
+        return torch.cat(rows)
+
+    def _rows(self, value, index: int, batch: int, check_range: bool) -> torch.Tensor:
+        name, parameters = list(self.operators.items())[index]
+        gamma = as_gamma(value, parameters=parameters, batch=batch, owner=name, check_range=check_range)
+        code = rescale(gamma, parameters, rescaling=self.rescaling).to(self.table)
+        padding = code.new_zeros(batch, self.parameter_codes - len(parameters))
+        return torch.cat([self.table[index].expand(batch, -1), code, padding], dim=1)
+
+
+class ParameterizedNetwork(nn.Module):
+    """What all networks with a parameter share: the call, its checks, and the code. Subclasses say `answer`.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter, or mapping
+        The operator's parameters (m of them, possibly none); or, for one network for several operators, operator
+        name to parameters.
+    operator : str
+        The operator's name where `parameters` is a sequence.
+    rescaling, operator_code
+        See `GammaCode`.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter] | Mapping[str, Sequence[Parameter]],
+        *,
+        operator: str = "",
+        rescaling: str = "log",
+        operator_code: str = "one_hot",
+    ):
+        super().__init__()
+        operators = parameters if isinstance(parameters, Mapping) else {operator: parameters}
+        self.gamma_code = GammaCode(operators, rescaling=rescaling, operator_code=operator_code)
+        self.config: dict = {"rescaling": rescaling, "operator_code": operator_code}
+        self.card: dict = {}
+
+    @property
+    def operators(self) -> dict[str, tuple[Parameter, ...]]:
+        """Operator names and their parameters."""
+        return self.gamma_code.operators
+
+    @property
+    def operator(self) -> str:
+        """The operator's name; of a joint network, all names joined by "+"."""
+        return "+".join(self.operators)
+
+    def answer(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, H, W) and codes (B, codes) to images."""
+        raise TypeError(f"{type(self).__name__} does not say how it answers")
+
+    def forward(self, image, value=None, *, operator: str | Sequence[str] | None = None, check_range: bool = True):
+        """Answer for the image(s) at the parameter value(s).
+
+        Parameters
+        ----------
+        image : tensor (B, 3, H, W) floating in [0, 1], or ndarray (H, W, 3) floating in [0, 1] or uint8
+        value : number, sequence or tensor, optional
+            A number for all images, or one value per image; None for the parameters' defaults.
+        operator : str or sequence of str, optional
+            Which operator, for a network that knows several; or one per image (then `value` has a row per image).
+        check_range : bool
+            Refuse values outside the range that the network was trained on.
+
+        Returns
+        -------
+        Same kind as `image`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Bad image (at least 16 pixels a side), value or operator; the message says what was expected.
+        """
+        if self.training and isinstance(image, torch.Tensor):  # the training loop's own batches need no check
+            batch, restore = image, lambda result: result
+        else:
+            batch, restore = as_batch(image, minimum_size=MINIMUM_SIZE, low=INPUT_RANGE[0], high=INPUT_RANGE[1])
+        code = self.gamma_code(value, operator=operator, batch=batch.shape[0], check_range=check_range)
+        if isinstance(image, torch.Tensor):
+            return self.answer(batch, code)
+        with torch.no_grad():
+            return restore(self.answer(batch.to(next(self.parameters())), code))

@@ -1,0 +1,101 @@
+"""Weights from one network to another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from .decoupled import DecoupledNetwork
+from .parameterized import GammaCode, ParameterizedNetwork
+
+
+def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> None:
+    """Copy the weights of `initial`; its operators, and what is generated in it, may be others.
+
+    Where only the number of codes differs (a joint network that begins with a single operator's), the columns of the
+    parameters are copied, and those of the operator's code are zero: every operator begins with the same answers.
+
+    Where other tensors are generated, or the parameters come another way (input channels, FiLM), the network begins
+    with the weights that `initial` has in the middle of its range, for all operators and values (every A_i is zero).
+    Extra input channels keep their random kernels.
+
+    Raises
+    ------
+    ValueError
+        Base networks with other layers.
+    """
+    own, given = network.state_dict(), initial.state_dict()
+    codes = network.gamma_code, initial.gamma_code
+    copied = {name: _copied(tensor, given.get(name), *codes) for name, tensor in own.items()}
+    if own.keys() == given.keys() and all(tensor is not None for tensor in copied.values()):
+        network.load_state_dict(copied)
+        return
+    layers, first = network.base_network.convolutions, initial.base_network.convolutions
+    extra = layers[0].in_channels - first[0].in_channels
+    if extra < 0 or [replace(layers[0], in_channels=first[0].in_channels), *layers[1:]] != first:
+        raise ValueError(
+            f"the network to begin with ({initial.operator}: {initial.config}) has another form than the one to train "
+            f"({network.operator}: {network.config}): choose one with the same width and layers"
+        )
+    _copy_mid_range(network, initial)
+
+
+def _copied(own: torch.Tensor, given: torch.Tensor | None, own_code: GammaCode, given_code: GammaCode):
+    """One tensor of `copy_weights`; None where it does not fit."""
+    if given is None or own.shape == given.shape:
+        return given
+    if own.shape != (len(given), own_code.codes) or given.shape != (len(own), given_code.codes):
+        return None
+    columns = min(own_code.parameter_codes, given_code.parameter_codes)
+    first, source = (code.codes - code.parameter_codes for code in (own_code, given_code))
+    copied = torch.zeros_like(own)
+    copied[:, first : first + columns] = given[:, source : source + columns]
+    return copied
+
+
+def base_at_mid_range(network: ParameterizedNetwork) -> DecoupledNetwork:
+    """The base network alone, with the weights for code zero: a beginning that favours no way to hand the parameter on.
+
+    Raises
+    ------
+    ValueError
+        The network has input channels for its parameters.
+    """
+    if network.config.get("generated") is None:
+        raise ValueError(f"expected a decoupled network to begin with, got a {type(network).__name__}")
+    plain = DecoupledNetwork(network.operators, **{**network.config, "generated": "none", "hidden": 0, "trunk": []})
+    _copy_mid_range(plain, network)
+    plain.card = network.card
+    return plain
+
+
+@torch.no_grad()
+def _copy_mid_range(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> None:
+    """Give every value of every operator the weights that `initial` has for code zero."""
+    weights = all_weights(initial)
+    learning = network.weight_learning_network
+    layers = network.base_network.convolutions
+    network.base_network.scale.copy_(torch.cat([weights[f"norm{k}"][0] for k in range(1, len(layers))]))
+    network.base_network.shift.copy_(torch.cat([weights[f"norm{k}"][1] for k in range(1, len(layers))]))
+    for name, weight in learning.fixed.items():
+        weight[:, : weights[name].shape[1]] = weights[name]
+    for name, head in learning.heads.items():
+        last = head if isinstance(head, torch.nn.Linear) else head[-1]
+        whole, part = weights[name.partition("_")[0]], name.partition("_")[2]
+        whole = {"": whole, "in": whole[:, :1], "out": whole[:1]}[part]
+        last.bias.copy_(whole.flatten())
+        last.weight.zero_()
+
+
+def all_weights(network: ParameterizedNetwork) -> dict[str, torch.Tensor]:
+    """A network's weights for code zero, the middle of all ranges: convolutions "conv1" ..., and scale and shift (2, C)
+    of each normalisation, "norm1" ...
+    """
+    base, learning = network.base_network, network.weight_learning_network
+    code = torch.zeros(1, network.gamma_code.codes, device=base.scale.device)
+    found = {
+        name: tensor if tensor is learning.fixed.get(name) else tensor[0] for name, tensor in learning(code).items()
+    }
+    norms = {f"norm{k + 1}": torch.stack(base.scale_and_shift(k, found)) for k in range(len(base.norm_channels))}
+    return found | norms
