@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .data import read_image
+from .data.sources import read_image
 from .images import shrink_image, to_tensor, to_uint8
 from .metrics import psnr
 from .models.base_network import MINIMUM_SIZE

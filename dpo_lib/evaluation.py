@@ -134,7 +134,7 @@ def format_table(rows: Sequence[dict], *, db_digits: int = 2, ssim_digits: int =
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib.evaluation``: evaluate a network on a folder and write the rows."""
-    from .data import file_list, image_files, load_folder
+    from .data.sources import file_list, image_files, load_folder
     from .models.pretrained import load_any
     from .records import provenance, write_rows
 

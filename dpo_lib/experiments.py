@@ -31,7 +31,7 @@ RTV_PARAMETERS = ("lambda", "sigma", "sharpness", "iterations")  # Table 4, in t
 ON = dict.fromkeys(FILTERS, "rgb") | {"super_resolution": "gray", "denoise": "gray", "deblock": "gray"}
 ON["derain"] = "luminance"
 
-# test images, by name, see `dpo_lib.image_sets`
+# test images, by name, see `dpo_lib.data.test_sets`
 SET_OF = {"super_resolution": "bsd100", "denoise": "bsd68", "deblock": "live1", "derain": "rain"}
 PHOTOGRAPHS = "photographs"
 

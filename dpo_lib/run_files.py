@@ -34,7 +34,7 @@ class Settings:
     images : tuple of path
         Folders of training images.
     tests, rain : path, optional
-        Folders of test images and of rain pairs, see `dpo_lib.image_sets`.
+        Folders of test images and of rain pairs, see `dpo_lib.data.test_sets`.
     steps : int, optional
         In place of the scale's.
     test_images : int, optional

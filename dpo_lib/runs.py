@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import image_sets, measurements
-from .data import file_list, image_files, load_folder
+from . import measurements
+from .data.rain import fixed_rain, rain_of_pairs
+from .data.sources import file_list, image_files, load_folder
+from .data.test_sets import ImageSet, image_set, rain_test_set
 from .evaluation import evaluate, summarise
 from .experiments import KERNELS_AT, ON, PHOTOGRAPHS, Experiment, Measure
 from .files import sha256_of, writable_folder
@@ -120,7 +122,7 @@ def _train(experiment: Experiment, settings: Settings, images: TrainingImages, d
     for checkpoint in path.parent.rglob("checkpoint.pt"):
         if not _readable(checkpoint):
             _set_aside(checkpoint, "not readable")
-    rain = image_sets.rain_of_pairs(settings.rain) if settings.rain and "derain" in experiment.operators else None
+    rain = rain_of_pairs(settings.rain) if settings.rain and "derain" in experiment.operators else None
     operators = experiment.training_operators(rain)
     # every operator of a joint network needs an entry in the bank
     entries = max(config.entries_per_image, -(-len(operators) // len(images.arrays)))
@@ -197,7 +199,7 @@ def _measure(experiment: Experiment, settings: Settings, deadline: float | None)
     }
 
 
-def _rows(experiment: Experiment, test: Measure, value, answers, images: image_sets.ImageSet, settings: Settings):
+def _rows(experiment: Experiment, test: Measure, value, answers, images: ImageSet, settings: Settings):
     """A row per image for one operator and value."""
     keywords = {
         "values": (value,), "device": settings.device, "seed": settings.seed, "on": ON.get(test.operator, "rgb"),
@@ -211,7 +213,7 @@ def _rows(experiment: Experiment, test: Measure, value, answers, images: image_s
         rows = [
             row
             for name, clean in images.images.items()
-            for row in evaluate(answers, image_sets.fixed_rain(images.rainy[name]), {name: clean}, **keywords)
+            for row in evaluate(answers, fixed_rain(images.rainy[name]), {name: clean}, **keywords)
         ]
     return [{**row, "value": value, "told": test.told, "test_set": images.name} for row in rows]
 
@@ -224,12 +226,12 @@ def _summary(rows: list[dict]) -> dict:
     }
 
 
-def _test_set(test: Measure, settings: Settings) -> image_sets.ImageSet:
+def _test_set(test: Measure, settings: Settings) -> ImageSet:
     limit = settings.test_images or TEST_IMAGES.get(settings.scale)
     if test.images == "rain" and settings.rain:
-        return image_sets.rain_test_set(settings.rain, limit=limit)
+        return rain_test_set(settings.rain, limit=limit)
     name = PHOTOGRAPHS if test.images == "rain" else test.images  # synthetic rain falls on any photograph
-    return image_sets.image_set(name, settings.tests, limit=limit)
+    return image_set(name, settings.tests, limit=limit)
 
 
 def _measure_without_training(experiment: Experiment, settings: Settings) -> dict:

@@ -229,7 +229,7 @@ def _train_ends(operators, images, config, out, minutes, initial, **settings) ->
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib.training``: train on a folder of images; call again with the same words to go on."""
-    from .data import file_list, image_files, load_folder
+    from .data.sources import file_list, image_files, load_folder
     from .models.pretrained import load_any, save_network
     from .records import device_name, provenance, write_json
 
@@ -316,7 +316,7 @@ def _facts_of_initial(name: str, initial: ParameterizedNetwork) -> dict:
 
 
 def _operators_named(names: Sequence[str], rain: str | None = None) -> list[Operator]:
-    from .image_sets import rain_of_pairs
+    from .data.rain import rain_of_pairs
     from .operators import OPERATORS
 
     for name in names:

@@ -13,7 +13,7 @@ import ipywidgets
 import numpy as np
 
 from .boards import Explorer, compare, describe, encode, network_and_operators, read_upload, window
-from .data import embedded_images
+from .data.sources import embedded_images
 from .images import to_numpy
 from .operators import Operator
 from .widget_parts import LABELS, SHORT_LABELS, STYLE, choice, frame, parameter_slider, percent, row, swipe

@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy.ndimage import label
 
+from dpo_lib.data.rain import rain_pairs
 from dpo_lib.images import load_image, save_image
-from dpo_lib.operators.derain import OPERATOR, add_rain, rain_pairs
+from dpo_lib.operators.derain import OPERATOR, add_rain
 from dpo_lib.operators.shared.lines import line_kernel
 
 

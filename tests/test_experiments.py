@@ -12,8 +12,9 @@ import torch
 
 from dpo_lib import SCALES, load_network, paper, save_network, train
 from dpo_lib.config import Phase
+from dpo_lib.data.rain import rain_of_pairs
+from dpo_lib.data.test_sets import image_set
 from dpo_lib.experiments import EXPERIMENTS, FILTERS, LOG_SAMPLED, UNSEEN, VALUES, find
-from dpo_lib.image_sets import image_set, rain_of_pairs
 from dpo_lib.images import save_image, to_tensor
 from dpo_lib.learner import build_network
 from dpo_lib.metrics import psnr

@@ -19,11 +19,12 @@ import tempfile
 from pathlib import Path
 
 from dpo_lib import OPERATORS, evaluate, load_network, save_network, summarise
-from dpo_lib.data import embedded_images, file_list, image_files, load_folder
+from dpo_lib.data.rain import fixed_rain
+from dpo_lib.data.sources import embedded_images, file_list, image_files, load_folder
+from dpo_lib.data.test_sets import ImageSet, image_set, rain_test_set
 from dpo_lib.evaluation import format_table
 from dpo_lib.experiments import PHOTOGRAPHS, SET_OF
 from dpo_lib.files import write_atomically
-from dpo_lib.image_sets import ImageSet, fixed_rain, image_set, rain_test_set
 from dpo_lib.records import provenance, read_rows, write_json, write_rows
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,17 +1,10 @@
-"""Deraining: synthetic rain streaks, or pairs of rainy and clean photographs from a folder."""
+"""Deraining: synthetic rain streaks."""
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..images import load_image
 from .operator import Operator
 from .shared.lines import line_kernel
 
@@ -60,7 +53,7 @@ def add_rain(
     the same as its images one after the other.
 
     Differs from the paper: Fu et al. render their streaks in Photoshop and publish pairs of images; this model needs no
-    data. For photographs with rain of others use `rain_pairs`.
+    data. For photographs with rain of others use `dpo_lib.data.rain.rain_pairs`.
 
     References
     ----------
@@ -101,54 +94,6 @@ def _streaks(size: torch.Size, *, density, length_px, angle_deg, generator: torc
     falls = torch.rand(shape, generator=generator) < density
     drops = falls * (0.25 + 0.75 * torch.rand(shape, generator=generator))
     return F.conv2d(drops[None, None], line[None, None])[0].clamp_(0, 1)
-
-
-def rain_pairs(
-    folder: str | os.PathLike, *, split: str = "train", rain: str = "light"
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rainy photographs and their clean originals, from a folder with a table ``pairs.csv``.
-
-    Parameters
-    ----------
-    folder : str or path
-        Holds ``pairs.csv`` with the columns ``split``, ``clean`` and one for each kind of rain; the paths in it start
-        from this folder or from the one above.
-    split : str
-        Which rows: "train" or "test".
-    rain : str
-        Which column: "light" or "heavy".
-
-    Yields
-    ------
-    (rainy, clean) : ndarray (H, W, 3), float32 in [0, 1]
-        The clean image is cut at its top left to the size of the rainy one.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        No table or image there; no such column or split; a clean image smaller than its rainy one.
-    """
-    folder = Path(folder)
-    with open(folder / "pairs.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns = [name for name in (rows[0] if rows else {}) if name not in ("split", "id", "clean")]
-    if rain not in columns:
-        raise ValueError(
-            f"rain must be one of {', '.join(columns) or 'no column'} in {folder / 'pairs.csv'}, got {rain!r}"
-        )
-    chosen = [row for row in rows if row["split"] == split]
-    if not chosen:
-        raise ValueError(f"{folder / 'pairs.csv'} has no row with split {split!r}")
-    for row in chosen:
-        rainy, clean = (load_image(_find(folder, row[name])) for name in (rain, "clean"))
-        height, width = rainy.shape[:2]
-        if clean.shape[0] < height or clean.shape[1] < width:
-            raise ValueError(f"{row['clean']} is smaller than {row[rain]}: {clean.shape[:2]} against {rainy.shape[:2]}")
-        yield rainy, clean[:height, :width]
-
-
-def _find(folder: Path, name: str) -> Path:
-    return next((path for path in (folder / name, folder.parent / name) if path.exists()), folder / name)
 
 
 OPERATOR = Operator(name="derain", title="Deraining", function=add_rain, kind="restoration", minimum_size=1)

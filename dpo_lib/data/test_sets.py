@@ -1,4 +1,4 @@
-"""Test images by name, and rain out of pairs of photographs."""
+"""Test images by name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from .data import embedded_images, file_list, image_files, load_folder
-from .images import to_tensor
-from .operators.derain import rain_pairs
-from .operators.operator import Operator
+from .rain import rain_pairs
+from .sources import embedded_images, file_list, image_files, load_folder
 
 # set -> folders of it, and which of their files are taken, in string order: 2 is every second one
 SETS = {
@@ -69,49 +66,11 @@ def image_set(name: str, folder: str | os.PathLike | None = None, *, limit: int 
 
 
 def rain_test_set(folder: str | os.PathLike, *, limit: int | None = None) -> ImageSet:
-    """The test pairs of a folder with ``pairs.csv``, see `dpo_lib.operators.derain.rain_pairs`."""
+    """The test pairs of a folder with ``pairs.csv``, see `dpo_lib.data.rain.rain_pairs`."""
     pairs = list(rain_pairs(folder, split="test"))[:limit]
     names = [f"pair{number:03d}" for number in range(len(pairs))]
     clean, rainy = ({name: pair[which] for name, pair in zip(names, pairs, strict=True)} for which in (1, 0))
     return ImageSet(f"{Path(folder).resolve().name}, test pairs", clean, file_list(folder), rainy)
-
-
-def rain_of_pairs(folder: str | os.PathLike) -> Operator:
-    """A deraining operator whose streaks come from the training pairs of a folder with ``pairs.csv``.
-
-    Each streak layer is rainy minus clean picture; to an image one of them, drawn at random, flipped at random and
-    repeated in mirror image where it is too small, is added.
-    """
-    layers = [to_tensor(rainy - clean)[0] for rainy, clean in rain_pairs(folder, split="train")]
-
-    def add_layer(image: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
-        return torch.stack([one + _layer_for(one, layers, generator) for one in image]).clamp_(0, 1)
-
-    return Operator(name="derain", title="Deraining", function=add_layer, kind="restoration", minimum_size=1)
-
-
-def fixed_rain(rainy: np.ndarray) -> Operator:
-    """A deraining operator for one test pair: whatever the clean image, this is the rainy one."""
-    shown = to_tensor(rainy)
-    return Operator(
-        name="derain",
-        title="Deraining",
-        function=lambda image, *, generator=None: shown.to(image),
-        kind="restoration",
-        minimum_size=1,
-    )
-
-
-def _layer_for(image: torch.Tensor, layers: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
-    """One streak layer of the image's size."""
-    number, flip, *starts = (torch.rand(4, generator=generator)).tolist()
-    layer = layers[int(number * len(layers))]
-    layer = layer.flip(2) if flip < 0.5 else layer
-    for axis, start in zip((1, 2), starts, strict=True):
-        side = layer.shape[axis]
-        index = (int(start * side) + torch.arange(image.shape[axis])) % (2 * side)
-        layer = layer.index_select(axis, torch.minimum(index, 2 * side - 1 - index))
-    return layer.to(image)
 
 
 def _images_in(folder: Path) -> list[Path]:
