@@ -21,14 +21,14 @@ import torch
 from inference import CLOCKS, device_name, rounded, times_in_turns
 from torch.utils.flop_counter import FlopCounterMode
 
-from dpo_lib.bank import Batch, TargetBank
-from dpo_lib.config import SCALES, TrainConfig
 from dpo_lib.evaluation import format_table
-from dpo_lib.learner import Learner, loss_of
 from dpo_lib.operators import Operator, Parameter
 from dpo_lib.operators.operator import as_operators
 from dpo_lib.randomness import seeded
 from dpo_lib.records import provenance, write_rows
+from dpo_lib.training.bank import Batch, TargetBank
+from dpo_lib.training.config import SCALES, TrainConfig
+from dpo_lib.training.learner import Learner, loss_of
 
 LAYOUTS = {"channels_last": True, "contiguous": False}
 TIMES_FORWARD = 3  # a step multiplies three times as much as its forward pass: answer, gradient of input, of weights

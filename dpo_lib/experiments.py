@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from . import paper
-from .config import SCALES, TrainConfig
 from .operators.operator import Operator
 from .paper import VALUES
+from .training.config import SCALES, TrainConfig
 
 FILTERS = ("l0", "wls", "rtv", "rgf", "wmf", "llf")
 RESTORATION = ("super_resolution", "denoise", "deblock", "derain")

@@ -6,13 +6,13 @@ import functools
 
 import torch
 
-from .config import TrainConfig
 from .kernels import compare_kernels
 from .models.baselines import build_model
 from .models.decoupled import DecoupledNetwork
 from .paper import TABLE5, TABLE11
 from .parameters import Parameter
 from .timing import time_ms
+from .training.config import TrainConfig
 
 SIZES = {"VGA": (480, 640), "720p": (720, 1280), "1080p": (1080, 1920)}
 

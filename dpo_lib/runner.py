@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from .config import SCALES, Phase
 from .experiments import EXPERIMENTS, Experiment, find
 from .files import writable_folder
 from .records import device_name, output_folder
 from .run_files import FINISHED, LARGER, Settings, has_network, state_of
 from .runs import BUSY, STOPPED, TrainingImages, run
 from .tables import collect
+from .training.config import SCALES, Phase
 
 FAILED = "failed"
 POLL_S = 0.5

@@ -26,7 +26,7 @@ from .models.transfer import base_at_mid_range
 from .operators.cached import kept_targets
 from .records import device_name, provenance, write_json, write_rows
 from .run_files import FINISHED, LARGER, Settings, comparable, load_run, networks_now, planned_samples, state_of
-from .training import train
+from .training.loop import train
 
 STOPPED, BUSY = "stopped", "busy"
 TEST_IMAGES = {"smoke": 1}  # per set and scale, unless asked for otherwise

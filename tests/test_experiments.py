@@ -11,12 +11,10 @@ import pytest
 import torch
 
 from dpo_lib import SCALES, load_network, paper, save_network, train
-from dpo_lib.config import Phase
 from dpo_lib.data.rain import rain_of_pairs
 from dpo_lib.data.test_sets import image_set
 from dpo_lib.experiments import EXPERIMENTS, FILTERS, LOG_SAMPLED, UNSEEN, VALUES, find
 from dpo_lib.images import save_image, to_tensor
-from dpo_lib.learner import build_network
 from dpo_lib.metrics import psnr
 from dpo_lib.operators import OPERATORS
 from dpo_lib.records import read_rows, write_rows
@@ -24,6 +22,8 @@ from dpo_lib.run_files import Settings, planned_samples, read_record, state_of
 from dpo_lib.runner import main
 from dpo_lib.runs import TrainingImages, _alone, _Answers, run
 from dpo_lib.tables import collected_table, over_seeds, pivot, shipped_table
+from dpo_lib.training.config import Phase
+from dpo_lib.training.learner import build_network
 
 TINY = replace(
     SCALES["smoke"], steps=2, width=4, phases=(Phase(1.0, 1.0, 16, 2),), replace_every=1, precision="float32"

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from dpo_lib import SCALES, Parameter, TrainConfig, train
-from dpo_lib.bank import TargetBank
+from dpo_lib.commands.train import main
 from dpo_lib.images import save_image, shrink_image, to_tensor
 from dpo_lib.models import DecoupledNetwork
 from dpo_lib.models.transfer import all_weights, base_at_mid_range, copy_weights
 from dpo_lib.operators import OPERATORS, Operator
 from dpo_lib.randomness import seeded
-from dpo_lib.training import Phase, build_network, loss_of, main, resolve_precision
+from dpo_lib.training import Phase, build_network, loss_of, resolve_precision
+from dpo_lib.training.bank import TargetBank
 
 TINY = TrainConfig(
     scale="smoke",
@@ -298,7 +299,7 @@ def test_checkpoints_from_before_there_were_other_models(tmp_path):
 
 
 def test_joint_training_and_evaluation_from_the_command_line(tmp_path, capsys):
-    from dpo_lib.evaluation import main as evaluate_main
+    from dpo_lib.commands.evaluate import main as evaluate_main
     from dpo_lib.records import read_rows
 
     for number, picture in enumerate(pictures(2, 66, 80)):
@@ -329,7 +330,7 @@ def test_a_killed_process_leaves_a_whole_checkpoint(tmp_path):
     for number, picture in enumerate(pictures(2, 96, 130)):
         save_image(tmp_path / "images" / f"{number}.png", picture)
     program = (
-        "import sys, dpo_lib.training as t; from dataclasses import replace; "
+        "import sys, dpo_lib.commands.train as t; from dataclasses import replace; "
         "t.SCALES['smoke'] = replace(t.SCALES['smoke'], width=4, steps=40, phases=(t.Phase(1.0, 0.5, 32, 2),)); "
         "original = t.train; t.train = lambda *a, **k: original(*a, **k, checkpoint_every=0); "
         "sys.exit(t.main(sys.argv[1:]))"

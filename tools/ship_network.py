@@ -124,7 +124,7 @@ def measure(network, sets: dict, path: Path, facts: dict, *, targets=None, at_de
 def main() -> int:
     """See the module's own text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder that dpo_lib.training wrote")
+    parser.add_argument("run", type=Path, help="folder that dpo_lib train wrote")
     parser.add_argument("--name", help="name for load_pretrained (default: the operator's)")
     parser.add_argument("--test-images", type=Path, nargs="+", help="one folder for all operators, or several")
     parser.add_argument("--tests", type=Path, help="folder of sets: each operator is measured on its usual one")

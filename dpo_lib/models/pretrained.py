@@ -70,7 +70,7 @@ def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu")
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no weight file at {path}: train one with python -m dpo_lib.training")
+        raise FileNotFoundError(f"no weight file at {path}: train one with python -m dpo_lib train")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

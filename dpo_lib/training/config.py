@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .models.baselines import MODELS
+from ..models.baselines import MODELS
 
 LOSSES = ("l2", "log_l2")
 TRAINED = ("all", "norm")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from ..files import write_atomically
+from ..operators.operator import Operator
 from .config import TrainConfig
-from .files import write_atomically
-from .operators.operator import Operator
 
 LOG_COLUMNS = ("step", "samples", "loss", "psnr_db", "learning_rate", "seconds")
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from dpo_lib import OPERATORS, SCALES, load_network, save_image
-from dpo_lib.bank import Batch, TargetBank
-from dpo_lib.distributed import Workers
-from dpo_lib.learner import Learner
 from dpo_lib.randomness import seeded
 from dpo_lib.training import build_network, loss_of
+from dpo_lib.training.bank import Batch, TargetBank
+from dpo_lib.training.learner import Learner
+from dpo_lib.training.workers import Workers
 
 RNG = np.random.default_rng(0)
 
@@ -27,7 +27,7 @@ def photographs(count=5, height=150, width=170):
 def test_two_processes_give_the_weights_of_one(tmp_path):
     for number, image in enumerate(photographs()):
         save_image(tmp_path / "images" / f"{number}.png", image)
-    training = ["-m", "dpo_lib.training", "--operator", "l0", "--images", str(tmp_path / "images")]
+    training = ["-m", "dpo_lib", "train", "--operator", "l0", "--images", str(tmp_path / "images")]
     training += ["--scale", "smoke", "--steps", "5", "--device", "cpu", "--out"]
     together = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", "--master_port=0"]
     together += ["--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]

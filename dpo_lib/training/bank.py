@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from .images import shrink_image, to_tensor
-from .operators.operator import Operator, Operators, as_operators
-from .randomness import seeded
+from ..images import shrink_image, to_tensor
+from ..operators.operator import Operator, Operators, as_operators
+from ..randomness import seeded
 
 
 @dataclass

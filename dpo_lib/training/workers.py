@@ -1,6 +1,6 @@
 """One training run on several processes, on one machine or many, as ``torchrun`` starts them.
 
-    torchrun --nproc_per_node=4 -m dpo_lib.training --operator l0 --images DIR --scale paper --out runs/l0
+    torchrun --nproc_per_node=4 -m dpo_lib train --operator l0 --images DIR --scale paper --out runs/l0
 
 Every process holds the whole network and its part of the target bank, and learns from its part of every batch; the
 gradients are averaged. The result is that of one process with the same batches, up to rounding.

@@ -6,13 +6,13 @@ import math
 
 import torch
 
+from ..models.baselines import build_model
+from ..models.parameterized import ParameterizedNetwork
+from ..models.transfer import copy_weights
+from ..operators.operator import Operators, as_operators
 from .bank import Batch
 from .config import TrainConfig
-from .distributed import Workers
-from .models.baselines import build_model
-from .models.parameterized import ParameterizedNetwork
-from .models.transfer import copy_weights
-from .operators.operator import Operators, as_operators
+from .workers import Workers
 
 LOG_FLOOR = 1e-5  # squared error below which log_l2 stops rewarding (50 dB)
 

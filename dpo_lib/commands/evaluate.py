@@ -1,0 +1,71 @@
+"""``python -m dpo_lib evaluate``: how close a network comes to its operators."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..data.sources import file_list, image_files, load_folder
+from ..evaluation import evaluate, format_table, summarise
+from ..models.pretrained import load_any
+from ..operators import OPERATORS
+from ..operators.operator import Operator
+from ..records import provenance, write_rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m dpo_lib evaluate``: evaluate a network on a folder and write the rows."""
+    parser = argparse.ArgumentParser(prog="python -m dpo_lib evaluate", description=main.__doc__)
+    parser.add_argument("--model", required=True, help="name of a pretrained network, or a .safetensors file")
+    parser.add_argument("--images", required=True, help="folder of test images")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th file in string order")
+    parser.add_argument("--out", required=True, help="CSV file to write; a JSON with all settings goes beside it")
+    parser.add_argument("--values", type=float, nargs="+", help="parameter values (default: the paper's)")
+    parser.add_argument("--set-name", help="name of the image set, for the record (default: the folder's name)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--operator", nargs="+", help="which operators of a joint network (default: all)")
+    parser.add_argument("--targets", help="folder that keeps the operators' answers for the next network")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    try:
+        network = load_any(given.model, device=given.device)
+        operators = _chosen(network, given.operator)
+        if given.values and len(operators) > 1:
+            raise ValueError(f"--values needs one operator, got {len(operators)}: choose one with --operator")
+        files = image_files(given.images)[:: given.every]
+        images = {Path(file).stem: load_folder([file])[0] for file in files}
+        settings = {name: getattr(given, name) for name in ("values", "device", "seed", "targets")} | {"progress": True}
+        tables = [evaluate(network, operator, images, **settings) for operator in operators]
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    facts = provenance(
+        command=f"python -m dpo_lib evaluate --model {Path(given.model).name} --every {given.every} "
+        f"--seed {given.seed}",
+        operators=[operator.name for operator in operators],
+        model=network.card,
+        test_set=given.set_name or Path(given.images).name,
+        every=given.every,
+        device=given.device,
+        seed=given.seed,
+        files=file_list(files),
+    )
+    write_rows(given.out, [row for rows in tables for row in rows], facts=facts)
+    for operator, rows in zip(operators, tables, strict=True):
+        print(f"{operator.title}\n{format_table(summarise(rows))}")
+    print(f"wrote {given.out}")
+    return 0
+
+
+def _chosen(network, names: Sequence[str] | None) -> list[Operator]:
+    """The operators of a network that are asked for, or all it has."""
+    for name in names or ():
+        if name not in network.operators:
+            raise ValueError(f"the network knows {', '.join(network.operators)}, got {name!r}")
+    names = names or list(network.operators)
+    for name in names:
+        if name not in OPERATORS:
+            raise ValueError(f"there is no operator {name!r}: choose from {', '.join(OPERATORS)}")
+    return [OPERATORS[name] for name in names]

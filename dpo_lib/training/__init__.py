@@ -1,0 +1,16 @@
+"""Training: `config` (all settings), `bank` (targets), `learner` (one step), `loop`, `checkpoints`, `workers`."""
+
+from .config import SCALES, Phase, TrainConfig
+from .learner import build_network, loss_of, resolve_precision
+from .loop import TrainResult, train
+
+__all__ = [
+    "SCALES",
+    "Phase",
+    "TrainConfig",
+    "TrainResult",
+    "build_network",
+    "loss_of",
+    "resolve_precision",
+    "train",
+]
