@@ -77,9 +77,9 @@ paper: setup ## train every table's networks at the paper's scale on a GPU, resu
 	  echo "error: expected a folder of training photographs, got none: make paper IMAGES=DIR (PASCAL VOC 2012, 2 GB:"; \
 	  echo "  $(PY) -c \"from dpo_lib.data import fetch_dataset; print(fetch_dataset('voc2012'))\" fetches it and names its folder)"; \
 	  exit 1; }
-	@$(PY) -m dpo_lib.experiments run "*" --scale paper --device $(DEVICE) --images "$(abspath $(IMAGES))" \
+	@$(PY) -m dpo_lib experiments run "*" --scale paper --device $(DEVICE) --images "$(abspath $(IMAGES))" \
 	  $(if $(TESTS),--tests "$(abspath $(TESTS))") $(if $(RAIN),--rain "$(abspath $(RAIN))")
-	@$(PY) -m dpo_lib.experiments collect --scale paper
+	@$(PY) -m dpo_lib experiments collect --scale paper
 	@$(PY) -m dpo_lib.reproduce --scale paper --train --device $(DEVICE) -p images "$(abspath $(IMAGES))"
 
 lint: setup ## check style

@@ -189,8 +189,8 @@ class TestMakefile:
         assert "reproduce" not in (copy / "calls").read_text()
         assert self.make("paper", "IMAGES=photos", cwd=copy).returncode == 0
         *_, run, collected, last = (copy / "calls").read_text().splitlines()
-        assert run == f"-m dpo_lib.experiments run * --scale paper --device cuda --images {copy / 'photos'}"
-        assert collected == "-m dpo_lib.experiments collect --scale paper"
+        assert run == f"-m dpo_lib experiments run * --scale paper --device cuda --images {copy / 'photos'}"
+        assert collected == "-m dpo_lib experiments collect --scale paper"
         assert last == f"-m dpo_lib.reproduce --scale paper --train --device cuda -p images {copy / 'photos'}"
 
     def test_paper_names_the_test_images_where_they_are_given(self, copy):

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_lib import SCALES, load_network, paper, save_network, train
+from dpo_lib import SCALES, load_network, save_network, train
+from dpo_lib.commands.experiments import main
 from dpo_lib.data.rain import rain_of_pairs
 from dpo_lib.data.test_sets import image_set
-from dpo_lib.experiments import EXPERIMENTS, FILTERS, LOG_SAMPLED, UNSEEN, VALUES, find
+from dpo_lib.experiments import paper
+from dpo_lib.experiments.catalogue import EXPERIMENTS, FILTERS, LOG_SAMPLED, UNSEEN, VALUES, find
+from dpo_lib.experiments.measure import _Answers
+from dpo_lib.experiments.run import TrainingImages, _alone, run
+from dpo_lib.experiments.store import Settings, planned_samples, read_record, state_of
+from dpo_lib.experiments.tables import collected_table, over_seeds, pivot, shipped_table
 from dpo_lib.images import save_image, to_tensor
 from dpo_lib.metrics import psnr
 from dpo_lib.operators import OPERATORS
 from dpo_lib.records import read_rows, write_rows
-from dpo_lib.run_files import Settings, planned_samples, read_record, state_of
-from dpo_lib.runner import main
-from dpo_lib.runs import TrainingImages, _alone, _Answers, run
-from dpo_lib.tables import collected_table, over_seeds, pivot, shipped_table
 from dpo_lib.training.config import Phase
 from dpo_lib.training.learner import build_network
 
@@ -45,7 +47,7 @@ def pictures(n=2, height=18, width=23):
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     monkeypatch.setitem(SCALES, "smoke", TINY)
-    monkeypatch.setattr("dpo_lib.measurements.SIZES", {"VGA": (480, 640)})
+    monkeypatch.setattr("dpo_lib.experiments.measure.SIZES", {"VGA": (480, 640)})
 
 
 @pytest.fixture
@@ -130,7 +132,7 @@ def test_finding():
     assert len(find(["table1/l0"])) == 6 and len(find(["table1/*/numerous"])) == 6 and len(find(["table1"])) == 36
     with pytest.raises(ValueError, match="no experiment 'table1/lo/numerous': did you mean table1/l0/numerous"):
         find(["table1/lo/numerous"])
-    with pytest.raises(ValueError, match="no experiment 'qqq': python -m dpo_lib.experiments list"):
+    with pytest.raises(ValueError, match="no experiment 'qqq': python -m dpo_lib experiments list"):
         find(["qqq"])
 
 
@@ -449,7 +451,7 @@ def test_shipped_and_collected_tables_for_the_notebooks(tmp_path):
 def test_what_a_network_was_measured_on_is_not_measured_again(folder, monkeypatch):
     assert EXPERIMENTS["table4/rtv/1"].same_as == "table1/rtv/numerous"
     assert command(folder, "table1/rtv/numerous") == 0
-    monkeypatch.setattr("dpo_lib.runs.evaluate", None)
+    monkeypatch.setattr("dpo_lib.experiments.measure.evaluate", None)
     assert command(folder, "table4/rtv/1") == 0
     assert record_of(folder, "table4/rtv/1")["rows"] == record_of(folder, "table1/rtv/numerous")["rows"]
 

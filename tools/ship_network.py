@@ -23,7 +23,7 @@ from dpo_lib.data.rain import fixed_rain
 from dpo_lib.data.sources import embedded_images, file_list, image_files, load_folder
 from dpo_lib.data.test_sets import ImageSet, image_set, rain_test_set
 from dpo_lib.evaluation import format_table
-from dpo_lib.experiments import PHOTOGRAPHS, SET_OF
+from dpo_lib.experiments.catalogue import PHOTOGRAPHS, SET_OF
 from dpo_lib.files import write_atomically
 from dpo_lib.records import provenance, read_rows, write_json, write_rows
 
@@ -92,12 +92,12 @@ def test_sets(network, given) -> dict[str, ImageSet]:
 
 
 def measured_before(run: dict, folder: Path, path: Path) -> tuple[list[dict], str, int]:
-    """Take over the rows that dpo_lib.experiments measured; gives their averages, the test sets and how many images."""
+    """Take over the rows that dpo_lib experiments measured; gives their averages, the test sets and how many images."""
     record = json.loads((ROOT / "results" / run["scale"] / "runs" / f"{run['id']}.json").read_text(encoding="utf-8"))
     rows = [{**row, "value": "" if row["value"] is None else row["value"]} for row in read_rows(folder / "rows.csv")]
     used = record["measured_on"].values()
     facts = provenance(
-        command=f"python -m dpo_lib.experiments run {run['id']}", test_set=", ".join(images["name"] for images in used),
+        command=f"python -m dpo_lib experiments run {run['id']}", test_set=", ".join(images["name"] for images in used),
         files=[file for images in used for file in images["files"]],
         model={key: value for key, value in run.items() if key != "files"}, seed=record["seed"], device="cpu",
     )  # fmt: skip
@@ -136,7 +136,7 @@ def main() -> int:
     parser.add_argument("--terms", required=True, help="terms of the training images")
     parser.add_argument("--targets", default=ROOT / "runs" / "targets", help="folder that keeps the operators' answers")
     parser.add_argument("--at-defaults", action="store_true", help="measure at the parameters' default values only")
-    parser.add_argument("--measured", action="store_true", help="keep the rows that dpo_lib.experiments measured")
+    parser.add_argument("--measured", action="store_true", help="keep the rows that dpo_lib experiments measured")
     parser.add_argument("--embedded", type=int, help="only so many of the photographs inside scikit-image's wheel")
     given = parser.parse_args()
     trained = load_network(given.run / "network.safetensors")
@@ -190,7 +190,7 @@ def main() -> int:
         test_set=test_set,
         table=format_table(table),
         below=what_is_not_better(table),
-        source=f"`python -m dpo_lib.experiments run {run['id']}`" if given.measured else "`tools/ship_network.py`",
+        source=f"`python -m dpo_lib experiments run {run['id']}`" if given.measured else "`tools/ship_network.py`",
         versions=", ".join(f"{package} {number}" for package, number in run["versions"].items()),
         planned=run["config"]["steps"],
         **{key: run[key] for key in ("scale", "steps", "samples", "device", "precision", "training_images")},

@@ -1,12 +1,7 @@
-"""Every network of the paper's tables as a plain list of runs, and the command that runs them.
-
-    python -m dpo_lib.experiments list                            # what there is
-    python -m dpo_lib.experiments run table1/l0 --images DIR      # train and measure what is missing
-    python -m dpo_lib.experiments status                          # what is finished
-    python -m dpo_lib.experiments collect                         # a CSV per table, the paper's numbers beside ours
+"""Every network of the paper's tables as a plain list of runs.
 
 An id such as ``table1/l0/0.02`` names one network; the beginning of ids (``table1``, ``table1/l0``) or a pattern
-(``"*/wls/*"``) names all that fit. See `dpo_lib.runner` for the options, ``docs/cluster.md`` for many machines.
+(``"*/wls/*"``) names all that fit.
 """
 
 from __future__ import annotations
@@ -17,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from ..operators.operator import Operator
+from ..training.config import SCALES, TrainConfig
 from . import paper
-from .operators.operator import Operator
 from .paper import VALUES
-from .training.config import SCALES, TrainConfig
 
 FILTERS = ("l0", "wls", "rtv", "rgf", "wmf", "llf")
 RESTORATION = ("super_resolution", "denoise", "deblock", "derain")
@@ -171,7 +166,7 @@ class Experiment:
 
     def test_operator(self, name: str) -> Operator:
         """An operator as the tests use it, over its whole range."""
-        from .operators import OPERATORS
+        from ..operators import OPERATORS
 
         if name not in OPERATORS:
             raise ValueError(f"{self.id} needs the operator {name!r}, which is not among {', '.join(OPERATORS)}")
@@ -381,13 +376,7 @@ def find(patterns: Sequence[str]) -> list[Experiment]:
         if not fits:
             names = [*EXPERIMENTS, *dict.fromkeys(id_.rpartition("/")[0] for id_ in EXPERIMENTS)]
             near = difflib.get_close_matches(pattern, names, n=4, cutoff=0.5)
-            hint = f"did you mean {', '.join(near)}?" if near else "python -m dpo_lib.experiments list names all"
+            hint = f"did you mean {', '.join(near)}?" if near else "python -m dpo_lib experiments list names all"
             raise ValueError(f"there is no experiment {pattern!r}: {hint}")
         chosen.update(fits)
     return [experiment for id_, experiment in EXPERIMENTS.items() if id_ in chosen]
-
-
-if __name__ == "__main__":
-    from .runner import main
-
-    raise SystemExit(main())

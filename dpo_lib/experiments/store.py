@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .experiments import EXPERIMENTS, Experiment
-from .files import sha256_of
-from .models.baselines import END_POINT_MODELS
-from .models.parameterized import ParameterizedNetwork
-from .models.pretrained import load_network
-from .training.config import Phase, TrainConfig
+from ..files import sha256_of
+from ..models.baselines import END_POINT_MODELS
+from ..models.parameterized import ParameterizedNetwork
+from ..models.pretrained import load_network
+from ..training.config import Phase, TrainConfig
+from .catalogue import EXPERIMENTS, Experiment
 
 FINISHED, LARGER = "finished", "larger"
 RECORD_KEYS = ("id", "scale", "config", "samples", "finished", "rows", "networks", "versions", "commit", "files")

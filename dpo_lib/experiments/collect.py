@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ..records import provenance, write_rows
 from . import paper
-from .evaluation import summarise
-from .experiments import EXPERIMENTS, Cell, Experiment
+from .catalogue import EXPERIMENTS, Cell, Experiment
 from .paper import AVERAGE
-from .records import provenance, read_rows, write_rows
-from .run_files import Settings, read_record
+from .store import Settings, read_record
 
 NOTE = (
     "the paper tested filters on 100 PASCAL VOC images that it does not name, and trained longer: "
@@ -138,110 +135,3 @@ def _measured_rows(filling: list[Experiment], records: dict[str, dict]) -> list[
         if experiment.id in records
         for row in records[experiment.id]["rows"]
     ]
-
-
-# For the notebooks
-
-
-def shipped_table(folder: str | os.PathLike, names: Sequence[str], *, network: str = "numerous") -> list[dict]:
-    """What shipped networks reach on the test images, beside the paper's numbers.
-
-    Parameters
-    ----------
-    folder : path
-        ``results/SCALE``, with the rows of each network, ``NAME.csv``. Networks without rows are left out.
-    names : sequence of str
-        Networks for one operator each, named after it.
-    network : str
-        Which of the paper's networks: "numerous" or "single".
-
-    Returns
-    -------
-    list of dict
-        ``operator``, ``value`` (or "average"), ``images``, ``input_psnr_db`` (the unprocessed picture), ``psnr_db``,
-        ``paper_psnr_db`` (empty where the paper has none).
-    """
-    rows = []
-    for name in names:
-        path = Path(folder) / f"{name}.csv"
-        for row in summarise(read_rows(path)) if path.exists() else []:
-            keys = [(table, network, name, row["value"]) for table in ("table1", "table2")]
-            keys += [("table3", "1 operator", name, AVERAGE)] if row["value"] == AVERAGE else []
-            rows.append({
-                "operator": name,
-                **{key: row[key] for key in ("value", "images", "input_psnr_db", "psnr_db")},
-                "paper_psnr_db": next((paper.NUMBERS[key][0] for key in keys if key in paper.NUMBERS), None) or "",
-            })  # fmt: skip
-    return rows
-
-
-def collected_table(folder: str | os.PathLike, table: str) -> list[dict]:
-    """The measured rows of a table that `collect` wrote to ``results/SCALE``; none if it did not."""
-    path = Path(folder) / f"{table}.csv"
-    return [row for row in read_rows(path) if row.get("psnr_db") != ""] if path.exists() else []
-
-
-def over_seeds(folder: str | os.PathLike, table: str) -> list[dict]:
-    """`collected_table`, with the mean over all seeds in place of ``psnr_db`` where a network was trained with several.
-
-    Parameters
-    ----------
-    folder : path
-        ``results/SCALE``; those of other seeds are its neighbours ``results/SCALE-seedN``.
-    table : str
-
-    Returns
-    -------
-    list of dict
-        The rows of `folder`, with ``seeds``, their number, and ``spread_db``, the standard deviation over them
-        (divided by one less than their number; none for a single seed).
-    """
-    folder = Path(folder)
-    rows = collected_table(folder, table)
-
-    def key(row):
-        return row["network"], row["operator"], row["value"]
-
-    measured = {key(row): [row["psnr_db"]] for row in rows}
-    for other in sorted(folder.parent.glob(f"{folder.name}-seed*")):
-        for row in collected_table(other, table):
-            measured.get(key(row), []).append(row["psnr_db"])
-    return [
-        {**row, "psnr_db": float(np.mean(numbers)), "seeds": len(numbers),
-         "spread_db": float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None}
-        for row in rows
-        for numbers in [measured[key(row)]]
-    ]  # fmt: skip
-
-
-def pivot(rows: Sequence[dict], *, lines: Sequence[str], columns: str, paper: bool = False) -> list[dict]:
-    """Rows of a table as a smaller one: PSNR in dB as text, one column per network, operator or value.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        Of `collected_table`, or of `over_seeds`, whose spread is shown behind a plus-minus sign.
-    lines : sequence of str
-        Keys that the new lines are told apart by.
-    columns : str
-        Key whose entries become columns. Where that is "network", the untouched picture's PSNR is a column as well.
-    paper : bool
-        The paper's number behind ours, in brackets.
-
-    Examples
-    --------
-    >>> rows = [{"network": n, "value": 1, "psnr_db": x, "paper_psnr_db": 40.0, "input_psnr_db": 20.0}
-    ...         for n, x in (("single", 31.0), ("numerous", 30.0))]
-    >>> pivot(rows, lines=["value"], columns="network", paper=True)
-    [{'value': 1, 'untouched': '20.00', 'single': '31.00 (40.00)', 'numerous': '30.00 (40.00)'}]
-    """
-    found: dict[tuple, dict] = {}
-    for row in rows:
-        line = found.setdefault(tuple(row[key] for key in lines), {key: row[key] for key in lines})
-        if columns == "network":
-            line["untouched"] = f"{row['input_psnr_db']:.2f}"
-        theirs = row["paper_psnr_db"]
-        spread = f" ± {row['spread_db']:.2f}" if row.get("spread_db") is not None else ""
-        line[row[columns]] = f"{row['psnr_db']:.2f}{spread}" + (f" ({theirs:.2f})" if paper and theirs != "" else "")
-    names = list(dict.fromkeys(name for line in found.values() for name in line))
-    return [{name: line.get(name, "-") for name in names} for line in found.values()]
