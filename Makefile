@@ -66,7 +66,7 @@ lab: setup ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks
 
 reproduce: setup ## execute every notebook with the shipped networks: figures/, results/, headline numbers
-	@$(PY) -m dpo_lib.reproduce
+	@$(PY) -m dpo_lib reproduce
 
 test: setup ## unit tests, doctests, papermill runs and strict notebook comparison
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
@@ -80,7 +80,7 @@ paper: setup ## train every table's networks at the paper's scale on a GPU, resu
 	@$(PY) -m dpo_lib experiments run "*" --scale paper --device $(DEVICE) --images "$(abspath $(IMAGES))" \
 	  $(if $(TESTS),--tests "$(abspath $(TESTS))") $(if $(RAIN),--rain "$(abspath $(RAIN))")
 	@$(PY) -m dpo_lib experiments collect --scale paper
-	@$(PY) -m dpo_lib.reproduce --scale paper --train --device $(DEVICE) -p images "$(abspath $(IMAGES))"
+	@$(PY) -m dpo_lib reproduce --scale paper --train --device $(DEVICE) -p images "$(abspath $(IMAGES))"
 
 lint: setup ## check style
 	$(PY) -m ruff check .

@@ -8,13 +8,19 @@
 True
 """
 
-from .evaluation import evaluate, summarise
-from .images import load_image, save_image
-from .metrics import psnr, ssim
-from .models import BaseNetwork, DecoupledNetwork, PlainNetwork, SingleLayerTuner, WeightLearningNetwork
-from .models.pretrained import load_network, load_pretrained, pretrained_names, save_network
-from .operators import OPERATORS, Operator, Parameter
-from .training import SCALES, TrainConfig, train
+import importlib
+import importlib.util
+import pkgutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what editors and type checkers see; at run time the names are imported when they are first used
+    from .evaluation import evaluate, summarise
+    from .images import load_image, save_image
+    from .metrics import psnr, ssim
+    from .models import BaseNetwork, DecoupledNetwork, PlainNetwork, SingleLayerTuner, WeightLearningNetwork
+    from .models.pretrained import load_network, load_pretrained, pretrained_names, save_network
+    from .operators import OPERATORS, Operator, Parameter
+    from .training import SCALES, TrainConfig, train
 
 __version__ = "0.1.0"
 
@@ -41,3 +47,20 @@ __all__ = [
     "summarise",
     "train",
 ]
+
+_HOMES = ("images", "metrics", "operators", "models", "models.pretrained", "training", "evaluation")
+
+
+def __getattr__(name: str):
+    """A public name or a module of this package, imported at its first use: `import dpo_lib` alone takes no time."""
+    if name in __all__:
+        modules = (importlib.import_module(f".{home}", __name__) for home in _HOMES)
+        globals()[name] = next(getattr(module, name) for module in modules if hasattr(module, name))
+        return globals()[name]
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *(module.name for module in pkgutil.iter_modules(__path__))})

@@ -191,7 +191,7 @@ class TestMakefile:
         *_, run, collected, last = (copy / "calls").read_text().splitlines()
         assert run == f"-m dpo_lib experiments run * --scale paper --device cuda --images {copy / 'photos'}"
         assert collected == "-m dpo_lib experiments collect --scale paper"
-        assert last == f"-m dpo_lib.reproduce --scale paper --train --device cuda -p images {copy / 'photos'}"
+        assert last == f"-m dpo_lib reproduce --scale paper --train --device cuda -p images {copy / 'photos'}"
 
     def test_paper_names_the_test_images_where_they_are_given(self, copy):
         (copy / ".venv" / "bin").mkdir(parents=True)

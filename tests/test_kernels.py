@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpo_lib.kernels import (
+from dpo_lib.analysis.kernels import (
     compare_kernels,
     disguise,
     generate_kernels,
@@ -149,7 +149,7 @@ def test_kernels_of_one_operator_of_several():
 
 
 def test_principal_coordinates_keep_all_distances(monkeypatch):
-    monkeypatch.setattr("dpo_lib.kernels.COLUMNS", 7)
+    monkeypatch.setattr("dpo_lib.analysis.kernels.COLUMNS", 7)
     vectors = np.random.default_rng(0).normal(size=(9, 40)).astype(np.float32)
     coordinates = principal_coordinates(vectors)
     assert coordinates.shape == (9, 8)  # nine points span eight dimensions

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from dpo_lib.reproduce import declared_parameters, execute_notebook, find_notebooks
+from dpo_lib.notebooks import declared_parameters, execute_notebook, find_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = find_notebooks(ROOT)

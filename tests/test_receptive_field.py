@@ -5,12 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpo_lib.data import embedded_images
-from dpo_lib.models import BaseNetwork, DecoupledNetwork, convolutions, edge_map
-from dpo_lib.models.base_network import NORM_EPSILON, Convolution
-from dpo_lib.parameters import Parameter
-from dpo_lib.plotting import receptive_field_overlay
-from dpo_lib.receptive_field import (
+from dpo_lib.analysis.receptive_field import (
     ReceptiveField,
     _FrozenStatistics,
     effective_receptive_field,
@@ -20,6 +15,11 @@ from dpo_lib.receptive_field import (
     segment,
     theoretical_receptive_field,
 )
+from dpo_lib.data import embedded_images
+from dpo_lib.models import BaseNetwork, DecoupledNetwork, convolutions, edge_map
+from dpo_lib.models.base_network import NORM_EPSILON, Convolution
+from dpo_lib.parameters import Parameter
+from dpo_lib.plotting import receptive_field_overlay
 
 LAMBDA = Parameter("lambda", 0.002, 0.2, sampling="log", default=0.02)
 POINTS = np.array([(3, 4), (20, 31), (11, 7), (25, 39), (0, 20)])

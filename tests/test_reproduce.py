@@ -7,8 +7,9 @@ import sys
 import nbformat
 import pytest
 
-from dpo_lib import reproduce as module
-from dpo_lib.reproduce import declared_parameters, execute_notebook, find_notebooks, headline, main, reproduce
+from dpo_lib import notebooks as module
+from dpo_lib.commands.reproduce import main
+from dpo_lib.notebooks import declared_parameters, execute_notebook, find_notebooks, headline, reproduce
 
 
 def write_notebook(path, *cells, parameters=None):
@@ -63,7 +64,7 @@ def test_finding_notebooks(checkout, tmp_path):
 
 
 def test_outside_a_checkout(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "site-packages" / "dpo_lib" / "reproduce.py"))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "site-packages" / "dpo_lib" / "notebooks.py"))
     assert main([]) == 2
     assert "not part of the installed package. Clone the repository" in capsys.readouterr().err
 
@@ -172,5 +173,5 @@ def test_asking_for_cuda_where_there_is_none(monkeypatch, capsys):
 
 
 def test_help_runs_from_the_shell():
-    done = subprocess.run([sys.executable, "-m", "dpo_lib.reproduce", "--help"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "dpo_lib", "reproduce", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "--scale" in done.stdout

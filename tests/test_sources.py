@@ -148,7 +148,7 @@ def test_import_stays_light():
         "import sys, socket\n"
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = refuse\n"
-        "import dpo_lib, dpo_lib.data, dpo_lib.metrics, dpo_lib.reproduce\n"
+        "import dpo_lib, dpo_lib.data, dpo_lib.metrics, dpo_lib.notebooks, dpo_lib.__main__\n"
         "heavy = {'skimage', 'scipy', 'matplotlib', 'pooch', 'papermill', 'ipywidgets', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

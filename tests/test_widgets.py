@@ -16,11 +16,13 @@ from dpo_lib.images import to_numpy, to_tensor, to_uint8
 
 ipywidgets = pytest.importorskip("ipywidgets")
 
-from dpo_lib import boards, widgets  # noqa: E402
-from dpo_lib.boards import Explorer, compare, encode, keeps_features, read_upload, window  # noqa: E402
+
 from dpo_lib.operators import OPERATORS, Operator, Parameter  # noqa: E402
 from dpo_lib.operators.operator import broadcast  # noqa: E402
+from dpo_lib.widgets import board as board_module  # noqa: E402
 from dpo_lib.widgets import explore, parameter_slider  # noqa: E402
+from dpo_lib.widgets import explorer as explorer_module  # noqa: E402
+from dpo_lib.widgets.explorer import Explorer, compare, encode, keeps_features, read_upload, window  # noqa: E402
 
 
 def darken(image, amount, power):
@@ -284,7 +286,7 @@ def test_weights_that_changed_need_a_refresh():
 
 
 def test_a_drag_shows_jpeg_and_the_rest_png(monkeypatch):
-    monkeypatch.setattr(widgets, "REST_SECONDS", 0.05)
+    monkeypatch.setattr(board_module, "REST_SECONDS", 0.05)
     network = random_network("l0")
     box = explore(network, photograph())
     slider, shown, source = box.sliders[0], box.pictures["network"], box.pictures["input"].value
@@ -308,7 +310,7 @@ def test_a_drag_shows_jpeg_and_the_rest_png(monkeypatch):
 
 
 def test_a_value_that_the_browser_rounds_changes_nothing(monkeypatch):
-    monkeypatch.setattr(widgets, "REST_SECONDS", 0.05)
+    monkeypatch.setattr(board_module, "REST_SECONDS", 0.05)
     seen = []
     box = explore(lambda image, value: seen.append(value) or image, photograph(), operator=OPERATORS["l0"])
 
@@ -320,7 +322,7 @@ def test_a_value_that_the_browser_rounds_changes_nothing(monkeypatch):
 
 
 def test_a_refresh_does_not_wait_for_rest(monkeypatch):
-    monkeypatch.setattr(widgets, "REST_SECONDS", 0.05)
+    monkeypatch.setattr(board_module, "REST_SECONDS", 0.05)
     box = explore(random_network("l0"), photograph())
 
     def move_and_refresh():
@@ -333,8 +335,8 @@ def test_a_refresh_does_not_wait_for_rest(monkeypatch):
 
 
 def test_slow_networks_answer_in_a_smaller_size_while_a_slider_moves(monkeypatch):
-    monkeypatch.setattr(widgets, "REST_SECONDS", 0.05)
-    monkeypatch.setattr(boards, "QUICK_MS", 0.0)
+    monkeypatch.setattr(board_module, "REST_SECONDS", 0.05)
+    monkeypatch.setattr(explorer_module, "QUICK_MS", 0.0)
     box = explore(DARKEN, photograph(100, 300))
     source = box.pictures["input"].value
 
@@ -347,12 +349,12 @@ def test_slow_networks_answer_in_a_smaller_size_while_a_slider_moves(monkeypatch
     assert box.pictures["input"].value == source
     explorer = Explorer(None, {"image": photograph(100, 300)})
     explorer(DARKEN, "image")
-    monkeypatch.setattr(boards, "QUICK_MS", 1e6)
+    monkeypatch.setattr(explorer_module, "QUICK_MS", 1e6)
     assert explorer.side(DARKEN, quick=True) == explorer.side(DARKEN) == 320
 
 
 def test_the_operator_runs_on_request_and_never_in_a_drag(monkeypatch):
-    monkeypatch.setattr(widgets, "REST_SECONDS", 0.05)
+    monkeypatch.setattr(board_module, "REST_SECONDS", 0.05)
     calls = []
 
     def counted(image, amount):
@@ -388,7 +390,7 @@ def test_the_operator_runs_on_request_and_never_in_a_drag(monkeypatch):
 
 
 def test_restoration_is_always_held_against_the_clean_picture(monkeypatch):
-    monkeypatch.setattr(widgets, "REST_SECONDS", 0.05)
+    monkeypatch.setattr(board_module, "REST_SECONDS", 0.05)
     box = explore(lambda image, value: image, photograph(), operator=OPERATORS["denoise"])
     assert box.with_operator not in visible(box, ipywidgets.Checkbox)
     assert visible(box, ipywidgets.Image) == list(box.pictures.values())
@@ -456,7 +458,7 @@ def test_zoom_shows_a_window_pixel_by_pixel(zoom):
 
 def test_the_window_stays_inside_the_picture():
     for shape in ((5, 7), (64, 33), (512, 384)):
-        for zoom in widgets.ZOOMS:
+        for zoom in board_module.ZOOMS:
             for place in (0.0, 0.31, 1.0):
                 for side, part in zip(shape, window(shape, zoom=zoom, across=place, down=place), strict=True):
                     assert 0 <= part.start < part.stop <= side and abs((part.stop - part.start) - side / zoom) <= 1
@@ -464,7 +466,7 @@ def test_the_window_stays_inside_the_picture():
 
 
 def test_moving_the_window_computes_nothing(monkeypatch):
-    monkeypatch.setattr(widgets, "REST_SECONDS", 0.05)
+    monkeypatch.setattr(board_module, "REST_SECONDS", 0.05)
     seen = []
     box = explore(lambda image, value: seen.append(value) or image, photograph(64, 80), operator=DARKEN)
     box.zoom.value = 4
@@ -547,7 +549,7 @@ def test_the_answer_can_be_saved():
 
 
 def test_an_error_in_a_drag_or_at_rest_is_seen_and_cleared(monkeypatch):
-    monkeypatch.setattr(widgets, "REST_SECONDS", 0.05)
+    monkeypatch.setattr(board_module, "REST_SECONDS", 0.05)
     box = explore(lambda image, value: image, photograph(), operator=DARKEN)
     box.with_operator.value = True
 

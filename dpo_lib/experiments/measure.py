@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
+from ..analysis.kernels import compare_kernels
 from ..data.rain import fixed_rain
 from ..data.test_sets import ImageSet, image_set, rain_test_set
 from ..evaluation import evaluate, summarise
 from ..files import sha256_of
-from ..kernels import compare_kernels
 from ..models.baselines import build_model
 from ..models.decoupled import DecoupledNetwork
 from ..models.pretrained import load_network

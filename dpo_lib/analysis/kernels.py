@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .images import as_batch
-from .models.base_network import INPUT_RANGE, MINIMUM_SIZE, BaseNetwork, Convolution
-from .models.decoupled import DecoupledNetwork, PlainNetwork
+from ..images import as_batch
+from ..models.base_network import INPUT_RANGE, MINIMUM_SIZE, BaseNetwork, Convolution
+from ..models.decoupled import DecoupledNetwork, PlainNetwork
 
 METHODS = ("pca", "tsne")
 COLUMNS = 8192  # of the kernel matrix that are turned to float64 at once

@@ -1,24 +1,20 @@
-"""Every numbered notebook from one command: ``python -m dpo_lib.reproduce``.
+"""The numbered notebooks of the checkout: find, execute, report.
 
-Executes the checkout's notebooks with papermill, in order, and says at the end what was written and what came out.
+They are executed with papermill, in order; at the end it is said what was written and what came out.
 """
 
 from __future__ import annotations
 
-import argparse
-import ast
 import json
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .files import writable_folder, write_atomically
 
-SCALES = ("smoke", "cpu", "paper")
 NUMBERED = re.compile(r"\d+_.+\.ipynb")
 HEADLINE_KEYS = ("name", "ours", "paper", "unit", "scale", "source")
 
@@ -218,32 +214,6 @@ def headline(path: str | os.PathLike) -> list[dict]:
         ) from error
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Execute the notebooks and report; 0 if all went well, 1 after a failure, 2 if nothing could be run."""
-    parser = argparse.ArgumentParser(prog="python -m dpo_lib.reproduce", description="Execute the numbered notebooks.")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="only notebooks whose names begin so")
-    parser.add_argument("--scale", choices=SCALES, help="budget of what is trained or shown")
-    parser.add_argument("--train", action="store_true", help="train anew instead of using the shipped networks")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ...")
-    parser.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="any other notebook parameter"
-    )
-    parser.add_argument("--out", help="folder for the executed copies (default: results/notebooks)")
-    given = parser.parse_args(arguments)
-    parameters = {name: _parsed(value) for name, value in given.p}
-    parameters |= {name: getattr(given, name) for name in ("scale", "train", "device") if getattr(given, name)}
-    try:
-        _check_device(given.device)
-        failures = reproduce(only=given.only, parameters=parameters, out=given.out, say=_say)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: finished notebooks are kept, run again to go on", file=sys.stderr)
-        return 130
-    return 1 if failures else 0
-
-
 def _papermill():
     """papermill, imported when needed: it takes seconds."""
     try:
@@ -253,17 +223,6 @@ def _papermill():
             "executing notebooks needs papermill: run make setup, or pip install 'dpo_lib[notebooks]'"
         ) from error
     return papermill
-
-
-def _check_device(device: str | None) -> None:
-    if device and device.startswith("cuda"):
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ValueError(
-                f"device {device} was asked for, but PyTorch {torch.__version__} finds no CUDA device here: "
-                "install a CUDA build (make help says how), or choose --device cpu"
-            )
 
 
 def _snapshot(root: Path, out: Path) -> dict[Path, int]:
@@ -279,20 +238,6 @@ def _snapshot(root: Path, out: Path) -> dict[Path, int]:
 def _shown(path: Path, root: Path) -> str:
     root = root.resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _parsed(text: str) -> object:
-    """A value from the command line: a Python literal where it is one, else the text; true and false as well.
-
-    >>> [_parsed(text) for text in ("0.02", "true", "[1, 2]", "cuda:0")]
-    [0.02, True, [1, 2], 'cuda:0']
-    """
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _number(value: object) -> str:
@@ -321,11 +266,3 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
         return "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells).rstrip()
 
     return "\n".join(aligned(line) for line in lines)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

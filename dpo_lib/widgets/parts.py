@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import ipywidgets
 
-from .parameters import Parameter
+from ..parameters import Parameter
 
 STYLE = """<style>.dpo-crisp {image-rendering: pixelated}
 .dpo-board .widget-toggle-buttons {display: flex; align-items: center}

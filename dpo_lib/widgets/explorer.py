@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .data.sources import read_image
-from .images import shrink_image, to_tensor, to_uint8
-from .metrics import psnr
-from .models.base_network import MINIMUM_SIZE
-from .operators import OPERATORS, Operator
+from ..data.sources import read_image
+from ..images import shrink_image, to_tensor, to_uint8
+from ..metrics import psnr
+from ..models.base_network import MINIMUM_SIZE
+from ..operators import OPERATORS, Operator
 
 LIVE_SIDE, SIDE = 512, 320  # longest side of the pictures, with features that are kept and without
 QUICK_MS, QUICK_SIDE = 100, 128  # what takes longer is halved while a slider moves, down to so many pixels

@@ -12,13 +12,11 @@ from collections.abc import Callable, Mapping
 import ipywidgets
 import numpy as np
 
-from .boards import Explorer, compare, describe, encode, network_and_operators, read_upload, window
-from .data.sources import embedded_images
-from .images import to_numpy
-from .operators import Operator
-from .widget_parts import LABELS, SHORT_LABELS, STYLE, choice, frame, parameter_slider, percent, row, swipe
-
-__all__ = ["Board", "compare", "encode", "explore", "parameter_slider"]
+from ..data.sources import embedded_images
+from ..images import to_numpy
+from ..operators import Operator
+from .explorer import Explorer, describe, encode, network_and_operators, read_upload, window
+from .parts import LABELS, SHORT_LABELS, STYLE, choice, frame, parameter_slider, percent, row, swipe
 
 REST_SECONDS = 0.4  # a slider that has not moved for so long is at rest
 SMALLEST_FRAME = 256  # smaller pictures are shown enlarged

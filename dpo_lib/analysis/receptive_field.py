@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .images import as_batch, to_numpy
-from .models.base_network import MINIMUM_SIZE, NORM_EPSILON, BaseNetwork, Convolution, edge_map
-from .models.decoupled import DecoupledNetwork
-from .parameters import as_gamma
+from ..images import as_batch, to_numpy
+from ..models.base_network import MINIMUM_SIZE, NORM_EPSILON, BaseNetwork, Convolution, edge_map
+from ..models.decoupled import DecoupledNetwork
+from ..parameters import as_gamma
 
 THRESHOLD = 0.025
 KINDS = {"non-edge": (0.0, 0.3), "moderate edge": (0.8, 0.9), "strong edge": (0.98, 1.0)}  # quantiles, see pick_points

@@ -1,0 +1,1 @@
+"""What trained networks do: their effective receptive fields, and the kernels that they generate."""

@@ -1,0 +1,57 @@
+"""The floors of the library: a module imports from its own floor and those below, and no imports form a circle."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "dpo_lib"
+FLOORS = (  # from the ground up; modules and folders of one line do not import each other, the ground floor's may
+    ("files", "images", "metrics", "parameters", "randomness", "records", "timing"),
+    ("operators", "models"),
+    ("data",),
+    ("training", "evaluation", "analysis", "plotting"),
+    ("widgets", "experiments", "notebooks"),
+    ("commands",),
+    ("__main__", "__init__"),
+)
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def imports_of(path: Path) -> set[tuple[str, ...]]:
+    """The files of the package that a file imports, those of imports inside functions too, as parts of their paths."""
+    here, found = path.relative_to(PACKAGE).parent.parts, set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = here[: len(here) - node.level + 1] + tuple((node.module or "").split(".") if node.module else ())
+            found |= {file for alias in node.names if (file := file_of((*base, alias.name)) or file_of(base))}
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):  # the package itself is imported by relative names only
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            assert not any(name.split(".")[0] == PACKAGE.name for name in names), path
+    return found
+
+
+def file_of(parts: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The file that a dotted name stands for, None for a name inside a module."""
+    if PACKAGE.joinpath(*parts).with_suffix(".py").is_file():
+        return parts
+    return (*parts, "__init__") if PACKAGE.joinpath(*parts, "__init__.py").is_file() else None
+
+
+ARROWS = {path.relative_to(PACKAGE).with_suffix("").parts: imports_of(path) for path in PACKAGE.rglob("*.py")}
+
+
+def test_every_room_has_its_floor():
+    assert {parts[0] for parts in ARROWS} == FLOOR_OF.keys()
+
+
+def test_no_arrow_runs_up_or_between_neighbours():
+    for source, targets in ARROWS.items():
+        for target in targets:
+            own, other = FLOOR_OF[source[0]], FLOOR_OF[target[0]]
+            assert other < own or source[0] == target[0] or own == other == 0, f"{source} imports {target}"
+
+
+def test_no_circle():
+    left = dict(ARROWS)
+    while free := [file for file, targets in left.items() if not targets & left.keys()]:
+        left = {file: targets for file, targets in left.items() if file not in free}
+    assert not left, f"imports in a circle, or above one: {sorted('.'.join(file) for file in left)}"
