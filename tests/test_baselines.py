@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_training import GAIN, TINY, pictures, same
+from tiny_runs import GAIN, TINY, pictures, same
 
 from dpo_lib import DecoupledNetwork, Operator, Parameter, load_network, save_network, train
 from dpo_lib.images import to_tensor

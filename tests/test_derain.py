@@ -5,10 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import label
 
-from dpo_lib.data.rain import rain_pairs
-from dpo_lib.images import load_image, save_image
 from dpo_lib.operators.derain import OPERATOR, add_rain
-from dpo_lib.operators.shared.lines import line_kernel
 
 
 def seeded(seed):
@@ -29,24 +26,6 @@ def test_streaks_only_brighten_and_are_gray():
     assert 0.3 < (rain == 0).double().mean() < 0.99  # the rest stays exactly
     bright = OPERATOR(torch.ones(1, 3, 30, 40))
     assert torch.equal(bright, torch.ones_like(bright))
-
-
-def test_line_kernel_is_a_line_of_its_length():
-    for length, angle in ((21.0, 0.0), (21.0, 30.0), (15.0, -45.0), (1.0, 10.0)):
-        kernel = line_kernel(length, angle).double().numpy()
-        radius = kernel.shape[0] // 2
-        assert kernel.shape[0] == kernel.shape[1] == 2 * radius + 1
-        assert kernel.max() == pytest.approx(1, abs=1e-6)
-        assert np.allclose(kernel, kernel[::-1, ::-1])
-        # a line 2 px thick with a triangle's profile has the area of its length, and a cone's at both ends
-        assert kernel.sum() == pytest.approx(length - 1 + np.pi / 3, rel=0.15)
-        y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-        if length > 1:
-            across = x * np.cos(np.radians(angle)) - y * np.sin(np.radians(angle))
-            along = x * np.sin(np.radians(angle)) + y * np.cos(np.radians(angle))
-            assert (kernel * across**2).sum() / kernel.sum() < 0.3
-            assert (kernel * along**2).sum() / kernel.sum() == pytest.approx(length**2 / 12, rel=0.1)
-        assert max(kernel[0].max(), kernel[-1].max(), kernel[:, 0].max(), kernel[:, -1].max()) == 0  # nothing is cut
 
 
 @pytest.mark.parametrize("angle", [-40.0, 0.0, 25.0])
@@ -112,46 +91,3 @@ def test_bad_settings():
             OPERATOR(image, **settings)
     with pytest.raises(ValueError, match="derain has no parameter"):
         OPERATOR(image, 3)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Two training pairs and a test pair; the heavy images a row and a column smaller; one path from above."""
-    rng = np.random.default_rng(0)
-    for name, size in (("clean", (12, 17)), ("light", (12, 17)), ("heavy", (11, 16))):
-        for number in range(3):
-            save_image(tmp_path / "rain" / name / f"{number}.png", rng.random((*size, 3)))
-    rows = [
-        "split,id,clean,light,heavy",
-        "train,0,clean/0.png,light/0.png,heavy/0.png",
-        "test,1,rain/clean/1.png,rain/light/1.png,rain/heavy/1.png",
-        "train,2,clean/2.png,light/2.png,heavy/2.png",
-    ]
-    (tmp_path / "rain" / "pairs.csv").write_text("\n".join(rows) + "\n")
-    return tmp_path / "rain"
-
-
-def test_pairs_from_a_folder(folder):
-    pairs = list(rain_pairs(folder))
-    assert len(pairs) == 2
-    for number, (rainy, clean) in zip((0, 2), pairs, strict=True):
-        assert np.array_equal(rainy, load_image(folder / "light" / f"{number}.png"))
-        assert np.array_equal(clean, load_image(folder / "clean" / f"{number}.png"))
-    ((rainy, clean),) = rain_pairs(folder, split="test", rain="heavy")
-    assert np.array_equal(rainy, load_image(folder / "heavy" / "1.png"))
-    assert np.array_equal(clean, load_image(folder / "clean" / "1.png")[:11, :16])
-
-
-def test_bad_folders(folder):
-    with pytest.raises(ValueError, match="rain must be one of light, heavy in .*, got 'id'"):
-        next(rain_pairs(folder, rain="id"))
-    with pytest.raises(ValueError, match="has no row with split 'val'"):
-        next(rain_pairs(folder, split="val"))
-    with pytest.raises(FileNotFoundError, match="pairs.csv"):
-        next(rain_pairs(folder / "clean"))
-    (folder / "light" / "0.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"0\.png"):
-        next(rain_pairs(folder))
-    save_image(folder / "light" / "0.png", np.zeros((13, 17, 3)))
-    with pytest.raises(ValueError, match="is smaller than light/0.png"):
-        next(rain_pairs(folder))

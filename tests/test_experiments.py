@@ -13,23 +13,19 @@ import torch
 from dpo_lib import SCALES, load_network, save_network, train
 from dpo_lib.commands.experiments import main
 from dpo_lib.data.rain import rain_of_pairs
-from dpo_lib.data.test_sets import image_set
 from dpo_lib.experiments import paper
-from dpo_lib.experiments.catalogue import EXPERIMENTS, FILTERS, LOG_SAMPLED, UNSEEN, VALUES, find
-from dpo_lib.experiments.measure import _Answers
+from dpo_lib.experiments.catalogue import EXPERIMENTS, VALUES
 from dpo_lib.experiments.run import TrainingImages, _alone, run
-from dpo_lib.experiments.store import Settings, planned_samples, read_record, state_of
-from dpo_lib.experiments.tables import collected_table, over_seeds, pivot, shipped_table
-from dpo_lib.images import save_image, to_tensor
+from dpo_lib.experiments.store import Settings, read_record, state_of
+from dpo_lib.experiments.tables import collected_table
+from dpo_lib.images import save_image
 from dpo_lib.metrics import psnr
 from dpo_lib.operators import OPERATORS
-from dpo_lib.records import read_rows, write_rows
-from dpo_lib.training.config import Phase
+from dpo_lib.records import read_rows
 from dpo_lib.training.learner import build_network
 
-TINY = replace(
-    SCALES["smoke"], steps=2, width=4, phases=(Phase(1.0, 1.0, 16, 2),), replace_every=1, precision="float32"
-)
+pytestmark = pytest.mark.usefixtures("tiny_smoke_scale")
+
 ONE_OF_EACH_TABLE = (
     "table1/l0/0.02", "table2/denoise/25", "table3/restoration4", "table4/rtv/3", "table5/times", "table6",
     "table7", "table11/kernels", "table12/conv19.in", "table13/wls/hidden_relu", "table14/l0/numerous", "wrong_code",
@@ -42,12 +38,6 @@ def pictures(n=2, height=18, width=23):
     y, x = np.mgrid[:height, :width] / width
     base = [0.5 + 0.3 * np.sin(9 * x[..., None] + k) * (y[..., None] > 0.4) for k in range(n)]
     return [np.uint8(255 * np.clip(b + 0.05 * rng.standard_normal((height, width, 3)), 0, 1)) for b in base]
-
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(SCALES, "smoke", TINY)
-    monkeypatch.setattr("dpo_lib.experiments.measure.SIZES", {"VGA": (480, 640)})
 
 
 @pytest.fixture
@@ -72,106 +62,6 @@ def record_of(folder, id_, out="out"):
     return json.loads((folder / out / "results" / "smoke" / "runs" / f"{id_}.json").read_text())
 
 
-# the list
-
-
-def test_values_are_the_operators():
-    for name, values in VALUES.items():
-        parameters = OPERATORS[name].parameters
-        assert (parameters[0].test_values if parameters else (None,)) == values
-    for name in FILTERS:
-        parameter = OPERATORS[name].parameters[0]
-        assert (parameter.low, parameter.high) == (VALUES[name][0], VALUES[name][-1])
-        assert (parameter.sampling == "log") == (name in LOG_SAMPLED)
-        assert all(parameter.low < value < parameter.high for value in UNSEEN[name])
-        assert not set(UNSEEN[name]) & set(VALUES[name])
-
-
-def test_the_papers_averages_are_averages():
-    """Slips of the pen: the paper's averages, to their last digit, are those of its numbers."""
-    for networks in paper.TABLE1.values():
-        for row in networks.values():
-            assert np.mean(row[:-1]) == pytest.approx(row[-1], abs=0.0101)
-    for row in (*paper.TABLE3.values(), paper.TABLE6):
-        assert np.mean(row[:-1]) == pytest.approx(row[-1], abs=0.0101)
-    for name, networks in paper.TABLE2.items():
-        of_table3 = paper.number("table3", "1 operator", name, "average")[0]
-        assert np.mean(networks["numerous"]) == pytest.approx(of_table3, abs=0.0101)
-
-
-def test_every_number_of_the_paper_has_a_place():
-    filled = {fill for experiment in EXPERIMENTS.values() for fill in experiment.fills}
-    filled |= {(cell.table, cell.network) for experiment in EXPERIMENTS.values() for cell in experiment.cells()}
-    cells = {cell[:4] for experiment in EXPERIMENTS.values() for cell in experiment.cells()}
-    others = {"BGU", "HDRNet", "JPEG", "DnCNN", "MemNet", "bicubic", "BM3D", "DerainNet"}
-    for table, network, operator, value in paper.NUMBERS:
-        if network not in others:
-            assert (table, network) in filled
-            assert value == "average" or (table, network, operator, value) in cells
-    assert EXPERIMENTS["table1/wls/numerous"].cells()[1].paper_psnr_db == 42.64
-
-
-def test_no_network_is_trained_twice():
-    trained = [
-        (e.operators, e.parameters, e.trained_range, e.config()) for e in EXPERIMENTS.values() if e.trains
-    ]
-    assert len(set(trained)) == len(trained)
-    owners = {
-        "table14/l0/numerous": "table1/l0/numerous",
-        "table3/joint10/one_hot": "table3/joint10",
-        "beyond/l0/five_values": "table14/l0/five_values",
-        "table4/rtv/1": "table1/rtv/numerous",
-    }
-    assert {id_: EXPERIMENTS[id_].same_as for id_ in owners} == owners
-    for experiment in EXPERIMENTS.values():
-        assert all(EXPERIMENTS[id_].trains for id_ in (*experiment.needs, experiment.same_as) if id_)
-
-
-def test_finding():
-    assert [e.id for e in find(["table1/l0/0.02", "table6"])] == ["table1/l0/0.02", "table6/single_layer"]
-    assert len(find(["table1/l0"])) == 6 and len(find(["table1/*/numerous"])) == 6 and len(find(["table1"])) == 36
-    with pytest.raises(ValueError, match="no experiment 'table1/lo/numerous': did you mean table1/l0/numerous"):
-        find(["table1/lo/numerous"])
-    with pytest.raises(ValueError, match="no experiment 'qqq': python -m dpo_lib experiments list"):
-        find(["qqq"])
-
-
-@pytest.mark.parametrize("id_", [id_ for id_, experiment in EXPERIMENTS.items() if experiment.trains])
-def test_every_network_can_be_built(id_):
-    experiment = EXPERIMENTS[id_]
-    config = replace(experiment.config("smoke"), width=4 * experiment.width_factor)
-    network = build_network(experiment.training_operators(), config)
-    assert list(network.operators) == list(experiment.operators)
-    for scale in ("cpu", "paper"):  # the settings are accepted there as well
-        assert experiment.config(scale).scale == scale
-
-
-def distinct():
-    """One experiment of each kind of configuration: values and seeds make no difference to what is built and run."""
-    kinds = {}
-    for id_, experiment in EXPERIMENTS.items():
-        if experiment.trains:
-            config = experiment.config()
-            kind = replace(config, values=config.values and (1.0,), seed=0)
-            kinds.setdefault((experiment.operators, experiment.parameters, experiment.trained_range is None, kind), id_)
-    return list(kinds.values())
-
-
-@pytest.mark.parametrize("id_", distinct())
-def test_every_kind_of_network_learns_a_step(id_):
-    experiment = EXPERIMENTS[id_]
-    config = replace(experiment.config("smoke", steps=1), entries_per_image=len(experiment.operators))
-    if config.model in ("adafm", "interpolation"):
-        config = replace(config, steps=2)
-    operators, [picture] = experiment.training_operators(), pictures(1)
-    before = build_network(operators, config).state_dict()
-    result = train(operators, [picture], config, progress=False)
-    after = result.network.state_dict()
-    assert result.finished and all(bool(torch.isfinite(tensor).all()) for tensor in after.values())
-    assert before.keys() != after.keys() or any(not torch.equal(before[name], after[name]) for name in after)
-
-
-# running
 
 
 def test_one_of_each_table(folder, capsys):
@@ -300,7 +190,7 @@ def test_larger_runs_are_kept(folder, capsys):
 
 
 def test_minutes_stop_and_the_same_command_goes_on(folder, monkeypatch, capsys):
-    monkeypatch.setitem(SCALES, "smoke", replace(TINY, steps=60))
+    monkeypatch.setitem(SCALES, "smoke", replace(SCALES["smoke"], steps=60))
     id_, settings = "table2/deblock/10", settings_of(folder)
     assert command(folder, id_, "--minutes", "0") == 3 and "stopped: table2/deblock/10" in capsys.readouterr().out
     assert command(folder, id_, "--minutes", "0.002") == 3
@@ -370,41 +260,11 @@ def test_what_is_wrong_is_said(folder, capsys):
     assert main(["collect", "--out", str(folder / "empty")]) == 0 and "nothing is finished" in capsys.readouterr().out
 
 
-def test_told_the_wrong_operator():
-    experiment = EXPERIMENTS["wrong_code/l0+wls"]
-    network = train(experiment.training_operators(), pictures(), experiment.config("smoke"), progress=False).network
-    image = to_tensor(pictures()[0])
-    right, same, wrong = (
-        _Answers(network, told=told, deadline=None)(image, 0.02, operator="l0") for told in ("", "l0", "wls")
-    )
-    assert torch.equal(right, same) and not torch.equal(right, wrong)
-    as_wls = network(image, 1.0, operator="wls")  # both values are the middle of their range: the same code
-    assert torch.allclose(wrong, as_wls, atol=1e-6)
-
-
 def test_the_array_job_is_as_long_as_the_list(capsys):
     assert main(["list", "--networks"]) == 0
     ids = capsys.readouterr().out.split()
     example = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
     assert f"--array=0-{len(ids) - 1}%" in example and all(EXPERIMENTS[id_].trains for id_ in ids)
-
-
-# test images and rain
-
-
-def test_image_sets_by_name(tmp_path):
-    for name, n in (("bsds500_test", 3), ("bsd68_color", 1), ("bsds500_val32", 2)):
-        for number, picture in enumerate(pictures(n)):
-            save_image(tmp_path / name / f"{name}{number}.png", picture)
-    photographs = image_set("photographs", tmp_path)
-    assert list(photographs.images) == ["bsds500_test0", "bsds500_test2"] and "every 2nd" in photographs.name
-    assert [file["file"] for file in photographs.files] == ["bsds500_test0.png", "bsds500_test2.png"]
-    assert list(image_set("bsd100", tmp_path).images) == ["bsd68_color0", "bsds500_val320", "bsds500_val321"]
-    assert len(image_set("bsd100", tmp_path, limit=2).images) == 2
-    assert "scikit-image" in image_set("live1", tmp_path).name  # neither a folder live1 nor images beside the sets
-    assert list(image_set("live1", tmp_path / "bsd68_color").images) == ["bsd68_color0"]
-    with pytest.raises(FileNotFoundError, match="folder of test images"):
-        image_set("live1", tmp_path / "none")
 
 
 def test_rain_of_pairs(folder):
@@ -430,24 +290,6 @@ def test_rain_of_pairs(folder):
     assert row["images"] == 1 and "test pairs" in row["test_set"]
 
 
-def test_shipped_and_collected_tables_for_the_notebooks(tmp_path):
-    numbers = {"ssim": 0.9, "input_psnr_db": 20.0, "input_ssim": 0.5}
-    rows = [
-        {"operator": "l0", "image": image, "value": value, "psnr_db": 30.0 + k, **numbers}
-        for k, image in enumerate("ab")
-        for value in (0.02, 0.2)
-    ]
-    write_rows(tmp_path / "l0.csv", rows)
-    found = shipped_table(tmp_path, ["l0", "wls"])  # wls has none
-    assert [(row["value"], row["psnr_db"], row["paper_psnr_db"]) for row in found] == [
-        (0.02, 30.5, 35.71), (0.2, 30.5, 30.43), ("average", 30.5, 35.25)
-    ]  # fmt: skip
-    assert collected_table(tmp_path, "table1") == []
-    rows = [{"network": "numerous", "psnr_db": 31.0}, {"network": "single", "psnr_db": ""}]
-    write_rows(tmp_path / "table1.csv", rows)
-    assert collected_table(tmp_path, "table1") == rows[:1]
-
-
 def test_what_a_network_was_measured_on_is_not_measured_again(folder, monkeypatch):
     assert EXPERIMENTS["table4/rtv/1"].same_as == "table1/rtv/numerous"
     assert command(folder, "table1/rtv/numerous") == 0
@@ -456,39 +298,8 @@ def test_what_a_network_was_measured_on_is_not_measured_again(folder, monkeypatc
     assert record_of(folder, "table4/rtv/1")["rows"] == record_of(folder, "table1/rtv/numerous")["rows"]
 
 
-def test_tables_call_networks_by_words(tmp_path):
-    # a file of comma-separated values does not say whether "2" is a name or a number
-    labels = {cell.network for e in EXPERIMENTS.values() if not e.measures for cell in e.cells()}
-    path = write_rows(tmp_path / "rows.csv", [{"network": label} for label in sorted(labels)])
-    assert [row["network"] for row in read_rows(path)] == sorted(labels)
-    of_table4 = {cell.network for id_ in ("1", "2", "3", "4") for cell in EXPERIMENTS[f"table4/rtv/{id_}"].cells()}
-    assert of_table4 == set(paper.TABLE4)
-
-
-def test_two_trainings_for_the_ends_of_a_range_round_their_phases_alone():
-    config = replace(SCALES["cpu"], steps=250, phases=(Phase(0.65, 0.5, 160, 2), Phase(0.35, 1.0, 224, 1)))
-    assert planned_samples(config) == 413  # 163 and 87 steps
-    assert planned_samples(replace(config, model="adafm")) == 412  # twice 81 and 44 steps
-
-
-def test_the_spread_over_seeds(tmp_path):
-    def row(network, psnr_db):
-        return {"network": network, "operator": "l0", "value": 0.02, "psnr_db": psnr_db, "paper_psnr_db": "",
-                "input_psnr_db": 20.0}  # fmt: skip
-
-    write_rows(tmp_path / "cpu" / "table3.csv", [row("one", 30.0), row("two", 29.0), row("three", "")])
-    for seed, psnr_db in ((1, 31.0), (2, 32.0)):
-        write_rows(tmp_path / f"cpu-seed{seed}" / "table3.csv", [row("one", psnr_db), row("three", 28.0)])
-    one, two = over_seeds(tmp_path / "cpu", "table3")  # what seed 0 has not measured is left out
-    assert (one["psnr_db"], one["spread_db"], one["seeds"]) == (31.0, 1.0, 3)
-    assert (two["psnr_db"], two["spread_db"], two["seeds"]) == (29.0, None, 1)
-    assert pivot([one, two], lines=["operator"], columns="network") == [
-        {"operator": "l0", "untouched": "20.00", "one": "31.00 ± 1.00", "two": "29.00"}
-    ]
-
-
 def test_experiments_begin_with_a_networks_base(folder, capsys):
-    start = train(OPERATORS["rgf"], pictures(), replace(TINY, steps=3), progress=False).network
+    start = train(OPERATORS["rgf"], pictures(), replace(SCALES["smoke"], steps=3), progress=False).network
     path = save_network(folder / "start.safetensors", start, card={"name": "start", "samples": 6})
     words = ("--bank-size", "2", "--phases", "1,1,16,1", "--initial", str(path))
     assert command(folder, "inject/l0/single_layer", "inject/l0/film", *words) == 0
@@ -506,6 +317,6 @@ def test_experiments_begin_with_a_networks_base(folder, capsys):
     assert "holds a run with other settings: move it away" in capsys.readouterr().out
     assert command(folder, "inject/l0/adafm", "--initial", "nobody") == 1
     assert "there is no pretrained network 'nobody'" in capsys.readouterr().out
-    wide = save_network(folder / "wide.safetensors", build_network(OPERATORS["rgf"], replace(TINY, width=8)))
+    wide = save_network(folder / "wide.safetensors", build_network(OPERATORS["rgf"], replace(SCALES["smoke"], width=8)))
     assert command(folder, "inject/l0/adafm", "--initial", str(wide)) == 1
     assert "has another form than the one to train" in capsys.readouterr().out

@@ -6,7 +6,6 @@ import torch
 
 from dpo_lib.images import luminance
 from dpo_lib.operators import super_resolution as module
-from dpo_lib.operators.shared.channels import select_channels
 from dpo_lib.operators.super_resolution import OPERATOR, reduce_and_enlarge, super_resolution
 
 
@@ -122,14 +121,3 @@ def test_bad_values():
         OPERATOR(image, 5)
     with pytest.raises(ValueError, match="on must be one of rgb, luminance, gray, got 'y'"):
         OPERATOR(image, 2, on="y")
-
-
-def test_channels():
-    image = picture()
-    assert select_channels(image, on="rgb") is image
-    gray = luminance(image).expand_as(image)
-    assert torch.allclose(select_channels(gray, on="gray"), gray, atol=1e-12)  # a gray image is its own luma
-    from skimage.color import rgb2ycbcr
-
-    expected = rgb2ycbcr(image[0].permute(1, 2, 0).numpy())[..., 0] / 255
-    assert np.abs(select_channels(image, on="luminance")[0, 1].numpy() - expected).max() < 1e-5

@@ -6,7 +6,6 @@ import torch
 from skimage.color import lab2rgb, rgb2lab
 
 from dpo_lib.operators import OPERATORS
-from dpo_lib.operators.shared.lab import lab_to_rgb, rgb_to_lab
 from dpo_lib.operators.wls import weighted_least_squares
 from dpo_lib.operators.wls_enhance import wls_enhancement
 
@@ -19,16 +18,6 @@ def photograph(height=45, width=62, seed=0):
     y, x = np.mgrid[:height, :width] / height
     image = np.stack([0.3 + 0.2 * (x > 0.6), 0.5 + 0.1 * np.sin(9 * y), 0.35 + 0.2 * y], axis=-1)
     return image + 0.02 * rng.standard_normal((height, width, 1))
-
-
-def test_lab_is_that_of_scikit_image():
-    image = np.random.default_rng(0).random((9, 14, 3)) ** 2
-    image[0, :3] = [[0, 0, 0], [1, 1, 1], [0.003, 0.01, 0.02]]
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
-    lab = rgb_to_lab(tensor)
-    assert np.abs(lab[0].permute(1, 2, 0).numpy() - rgb2lab(image)).max() < 0.02
-    assert torch.allclose(lab_to_rgb(lab), tensor, atol=1e-6)
-    assert (lab_to_rgb(rgb_to_lab(tensor.float())) - tensor).abs().max() < 1e-5
 
 
 def test_is_the_formula_on_lightness():

@@ -20,9 +20,9 @@ ipywidgets = pytest.importorskip("ipywidgets")
 from dpo_lib.operators import OPERATORS, Operator, Parameter  # noqa: E402
 from dpo_lib.operators.operator import broadcast  # noqa: E402
 from dpo_lib.widgets import board as board_module  # noqa: E402
-from dpo_lib.widgets import explore, parameter_slider  # noqa: E402
+from dpo_lib.widgets import explore  # noqa: E402
 from dpo_lib.widgets import explorer as explorer_module  # noqa: E402
-from dpo_lib.widgets.explorer import Explorer, compare, encode, keeps_features, read_upload, window  # noqa: E402
+from dpo_lib.widgets.explorer import Explorer, compare, encode, keeps_features, read_upload  # noqa: E402
 
 
 def darken(image, amount, power):
@@ -91,29 +91,6 @@ def visible(box, kind):
     for child in getattr(box, "children", ()):
         found += [child] * isinstance(child, kind) + visible(child, kind)
     return found
-
-
-def test_encode_keeps_every_pixel_or_is_small():
-    image = np.random.default_rng(0).random((40, 51, 3))
-    with Image.open(io.BytesIO(encode(image))) as file:
-        assert np.array_equal(np.asarray(file), to_uint8(image))
-    with Image.open(io.BytesIO(encode(image, lossless=False))) as file:
-        assert file.format == "JPEG" and file.size == (51, 40)
-
-
-@pytest.mark.parametrize(
-    ("parameter", "kind", "label"),
-    [
-        (Parameter("lambda", 0.002, 0.2, sampling="log", default=0.02), ipywidgets.FloatLogSlider, "lambda"),
-        (Parameter("sigma_s", 1, 10, default=5.5, unit="px"), ipywidgets.FloatSlider, "sigma_s [px]"),
-        (Parameter("quality", 10, 20, sampling="integer", default=12), ipywidgets.IntSlider, "quality"),
-    ],
-)
-def test_slider_fits_the_parameter(parameter, kind, label):
-    slider = parameter_slider(parameter)
-    assert isinstance(slider, kind) and slider.description == label and slider.value == parameter.default
-    ends = (10**slider.min, 10**slider.max) if kind is ipywidgets.FloatLogSlider else (slider.min, slider.max)
-    assert np.allclose(ends, (parameter.low, parameter.high))
 
 
 def test_an_operator_alone():
@@ -454,15 +431,6 @@ def test_zoom_shows_a_window_pixel_by_pixel(zoom):
     box.zoom.value = 1
     assert np.array_equal(decoded(box.pictures["input"]), photo)
     assert "dpo-crisp" not in box.pictures["input"]._dom_classes
-
-
-def test_the_window_stays_inside_the_picture():
-    for shape in ((5, 7), (64, 33), (512, 384)):
-        for zoom in board_module.ZOOMS:
-            for place in (0.0, 0.31, 1.0):
-                for side, part in zip(shape, window(shape, zoom=zoom, across=place, down=place), strict=True):
-                    assert 0 <= part.start < part.stop <= side and abs((part.stop - part.start) - side / zoom) <= 1
-    assert window((5, 7)) == (slice(0, 5), slice(0, 7))
 
 
 def test_moving_the_window_computes_nothing(monkeypatch):

@@ -1,0 +1,19 @@
+"""What several test files need."""
+
+from dataclasses import replace
+
+import pytest
+
+from dpo_lib import SCALES
+from dpo_lib.training import Phase
+
+
+@pytest.fixture
+def tiny_smoke_scale(monkeypatch):
+    """Makes the smoke scale as small as can be, and gives its settings."""
+    tiny = replace(
+        SCALES["smoke"], steps=2, width=4, phases=(Phase(1.0, 1.0, 16, 2),), replace_every=1, precision="float32"
+    )
+    monkeypatch.setitem(SCALES, "smoke", tiny)
+    monkeypatch.setattr("dpo_lib.experiments.measure.SIZES", {"VGA": (480, 640)})
+    return tiny

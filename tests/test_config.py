@@ -1,0 +1,35 @@
+"""Settings of a run: the schedule, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_runs import TINY
+
+from dpo_lib.training import Phase
+
+
+def test_schedule():
+    config = replace(TINY, steps=1000, warmup=0.1, learning_rate=1e-2)
+    rates = [config.learning_rate_at(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(1e-4) and max(rates) == pytest.approx(1e-2) and rates[-1] < 2e-4
+    assert np.argmax(rates) in (99, 100)
+    assert [config.phase_at(step) for step in (0, 499, 500, 999)] == [0, 0, 1, 1] and config.first_step(1) == 500
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"loss": "l3"}, "loss must be one of"),
+        ({"phases": (Phase(0.5, 1, 32, 2),)}, "add up to 1"),
+        ({"learning_rate": -1.0}, "must be positive"),
+        ({"ema": 1.0}, r"lie in \[0, 1\)"),
+        ({"precision": "float8"}, "precision must be"),
+        ({"model": "gan"}, "model must be one of"),
+        ({"trained": "some"}, "trained must be one of"),
+    ],
+)
+def test_bad_settings(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **change)

@@ -1,0 +1,123 @@
+"""The networks: form and counts of the paper, batched generated convolutions against a loop, export."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from small_networks import CASES, LAMBDA, joint, network
+
+from dpo_lib.models import BaseNetwork, DecoupledNetwork, WeightLearningNetwork
+
+
+def test_counts_of_the_paper():
+    base = BaseNetwork()
+    assert len(base.convolutions) == 20
+    assert sum(math.prod(c.weight_shape) for c in base.convolutions) == 696_256
+    assert sum(p.numel() for p in base.parameters()) == 2_432
+    for m in (1, 2):
+        weight_net = WeightLearningNetwork(base.convolutions, codes=m)
+        assert sum(p.numel() for p in weight_net.parameters()) == (m + 1) * 696_256
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_values_per_image_equal_one_by_one(together):
+    net = network()
+    net.base_network.together = together
+    images, values = torch.rand(3, 3, 33, 46), [0.002, 0.02, 0.2]
+    batched = net(images, values)
+    for index, value in enumerate(values):
+        assert torch.allclose(batched[index], net(images[index : index + 1], value)[0], atol=1e-4)
+    assert (batched[0] - net(images[:1], 0.2)[0]).abs().max() > 1e-2  # the value matters
+
+
+@pytest.mark.parametrize("together", [True, None])
+def test_gradients_of_the_batched_form_equal_the_loop(together):
+    torch.manual_seed(1)
+    net = DecoupledNetwork([LAMBDA], operator="l0", width=4, dilations=(2,)).double()
+    net.base_network.together = together
+    torch.nn.init.normal_(net.weight_learning_network.heads["conv8"].bias)
+    images, values = torch.rand(3, 3, 16, 20, dtype=torch.float64), [0.002, 0.02, 0.2]
+    net(images, values).square().sum().backward()
+    batched = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    for image, value in zip(images, values, strict=True):
+        net(image[None], value).square().sum().backward()
+    for got, p in zip(batched, net.parameters(), strict=True):
+        assert torch.allclose(got, p.grad, atol=1e-8 * max(1, float(p.grad.abs().max())))
+
+
+@pytest.mark.parametrize("size", list(itertools.product((16, 17, 23), (16, 19, 30))))
+def test_any_size_comes_back(size):
+    image = torch.rand(1, 3, *size)
+    assert network()(image, 0.02).shape == image.shape
+
+
+def test_numpy_images_come_back_as_they_came():
+    net, array = network(), np.random.default_rng(0).random((21, 30, 3))
+    for dtype in (np.float32, np.float64):
+        assert net(array.astype(dtype), 0.02).dtype == dtype
+    eight = (array * 255).astype(np.uint8)
+    assert net(eight, 0.02).dtype == np.uint8 and net(eight, 0.02).shape == eight.shape
+
+
+def test_at_bakes_the_same_answer():
+    net, image = network(), torch.rand(2, 3, 31, 26)
+    plain = net.at(0.05)
+    assert torch.allclose(plain(image), net(image, 0.05), atol=1e-6)
+    assert not any("weight_learning" in name for name, _ in plain.named_parameters())
+
+
+def test_export_gives_the_same_answer():
+    plain, image = network().at(0.05), torch.rand(1, 3, 32, 26)
+    exported = torch.export.export(plain, (image,)).module()
+    assert torch.allclose(exported(image), plain(image), atol=1e-6)
+
+
+def test_onnx_gives_the_same_answer(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    plain, image = network().at(0.05), torch.rand(1, 3, 32, 26)
+    torch.onnx.export(plain, (image,), tmp_path / "net.onnx", input_names=["image"], dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    (answer,) = session.run(None, {"image": image.numpy()})
+    assert np.abs(answer - plain(image).numpy()).max() < 1e-4
+
+
+def test_residual_network_starts_as_the_identity():
+    image = torch.rand(1, 3, 24, 30)
+    fresh = DecoupledNetwork([LAMBDA], operator="l0", width=8)
+    assert torch.equal(fresh(image, 0.02), image)
+    direct = DecoupledNetwork([LAMBDA], operator="l0", width=8, residual_output=False)
+    assert not torch.allclose(direct(image, 0.02), image, atol=0.1)
+
+
+def test_network_without_parameters():
+    net = DecoupledNetwork([], operator="shock", width=8, dilations=(1,)).eval()
+    image = torch.rand(2, 3, 20, 24)
+    assert net(image).shape == image.shape
+    with pytest.raises(ValueError, match="shock has no parameter"):
+        net(image, 0.5)
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("code", ["number", "one_hot", "embedding"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"hidden": 6}, {"trunk": (5, 4)}, {"depthwise": True}, {"depthwise": True, "generated": "norm(all)"}],
+)
+def test_a_joint_batch_equals_one_by_one(code, settings, together):
+    net, images = joint(operator_code=code, **settings), torch.rand(4, 3, 19, 26)
+    net.base_network.together = together
+    rows = torch.zeros(4, 2)
+    for row, (_, value) in zip(rows, CASES, strict=True):
+        if value is not None:
+            row[: np.size(value)] = torch.as_tensor(value)
+    batched = net(images, rows, operator=[name for name, _ in CASES])
+    for index, (name, value) in enumerate(CASES):
+        alone = net(images[index : index + 1], value, operator=name)
+        assert torch.allclose(batched[index], alone[0], atol=1e-4)
+        assert torch.allclose(net.at(value, operator=name)(images[index : index + 1]), alone, atol=1e-5)
+    answers = [net(images[:1], value, operator=name) for name, value in CASES]
+    assert all((a - b).abs().max() > 1e-3 for a, b in itertools.combinations(answers, 2))

@@ -1,0 +1,174 @@
+"""Training: the loss falls, a killed run ends like one that was not, bad settings are refused."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_runs import GAIN, HALF, NOISE, THREE, TINY, pictures, same
+
+from dpo_lib import SCALES, Parameter, train
+from dpo_lib.images import to_tensor
+from dpo_lib.models import DecoupledNetwork
+from dpo_lib.operators import OPERATORS, Operator
+from dpo_lib.training import Phase
+from dpo_lib.training.bank import TargetBank
+
+
+def test_learns_a_simple_operator():
+    config = replace(TINY, steps=150, learning_rate=1e-2, ema=0.9, phases=(Phase(1, 1, 48, 4),))
+    before = train(GAIN, pictures(), replace(config, steps=1), progress=False).network
+    after = train(GAIN, pictures(), config, progress=False).network
+    image = to_tensor(pictures(4)[3])
+    for value in (0.3, 0.8):
+        error = [float((net(image, value) - GAIN(image, value)).square().mean()) for net in (before, after)]
+        assert error[1] < 0.2 * error[0]
+
+
+def test_same_seed_same_weights_other_seed_others():
+    first, again = (train(OPERATORS["l0"], pictures(), TINY, progress=False).network for _ in range(2))
+    assert same(first, again)
+    other = train(OPERATORS["l0"], pictures(), replace(TINY, seed=1), progress=False).network
+    assert not same(first, other)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("when", [1, 5, 6, 7, 11])
+def test_a_run_killed_at_any_step_ends_the_same(tmp_path, monkeypatch, when):
+    """Killed before, at and after the change of phase; a checkpoint after every step."""
+    whole = train(OPERATORS["l0"], pictures(), TINY, progress=False).network
+    draws = 0
+    draw = TargetBank.batch
+
+    def dying(self, *arguments):
+        nonlocal draws
+        draws += 1
+        if draws > when:
+            raise Killed
+        return draw(self, *arguments)
+
+    monkeypatch.setattr(TargetBank, "batch", dying)
+    with pytest.raises(Killed):
+        train(OPERATORS["l0"], pictures(), TINY, out=tmp_path, checkpoint_every=0, progress=False)
+    monkeypatch.setattr(TargetBank, "batch", draw)
+    resumed = train(OPERATORS["l0"], pictures(), TINY, out=tmp_path, progress=False)
+    assert resumed.finished and resumed.steps == 12 and resumed.samples == 6 * 3 + 6 * 2
+    assert same(whole, resumed.network)
+
+
+JOINT = replace(TINY, operator_code="number", generated="conv(2)+norm(all)", hidden=4, replace_every=1)
+
+
+@pytest.mark.parametrize("when", [4, 6, 9])
+@pytest.mark.parametrize("change", [{}, {"model": "input_channels", "operator_code": "embedding"}])
+def test_a_killed_joint_run_ends_the_same(tmp_path, when, change):
+    config = replace(JOINT, **change)
+    whole = train(THREE, pictures(), config, progress=False).network
+    assert list(whole.operators) == ["gain", "half", "noise"] and whole.operator == "gain+half+noise"
+    draw, draws = TargetBank.batch, 0
+
+    def dying(self, *arguments):
+        nonlocal draws
+        draws += 1
+        if draws > when:
+            raise Killed
+        return draw(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(TargetBank, "batch", dying)
+        train(THREE, pictures(), config, out=tmp_path, checkpoint_every=0, progress=False)
+    resumed = train({o.name: o for o in THREE}, pictures(), config, out=tmp_path, progress=False)
+    assert resumed.finished and same(whole, resumed.network)
+    with pytest.raises(ValueError, match="other settings"):
+        train([HALF, GAIN, NOISE], pictures(), config, out=tmp_path, progress=False)
+
+
+def test_a_joint_net_learns_both_and_hears_which():
+    inverse = Operator(name="inverse", title="Inverse", function=lambda image: 1 - image)
+    config = replace(TINY, steps=150, learning_rate=1e-2, ema=0.9, phases=(Phase(1, 1, 48, 4),), entries_per_image=4)
+    net = train([GAIN, inverse], pictures(), config, progress=False).network
+    image = to_tensor(pictures(4)[3])
+    answers = {"gain": net(image, 0.3, operator="gain"), "inverse": net(image, operator="inverse")}
+    targets = {"gain": GAIN(image, 0.3), "inverse": inverse(image)}
+    for name, other in (("gain", "inverse"), ("inverse", "gain")):
+        error, wrong = (float((answers[n] - targets[name]).square().mean()) for n in (name, other))
+        assert error < 0.2 * wrong and error < 0.3 * float((image - targets[name]).square().mean())
+
+
+def test_one_operator_in_any_form_is_the_same_run():
+    forms = (GAIN, [GAIN], {"gain": GAIN})
+    first, *others = (train(form, pictures(), replace(TINY, steps=3), progress=False).network for form in forms)
+    assert all(same(first, other) for other in others) and first.operator == "gain"
+
+
+def test_bad_joint_runs():
+    with pytest.raises(ValueError, match="different names"):
+        train([GAIN, GAIN], pictures(), TINY, progress=False)
+    with pytest.raises(ValueError, match="different names, got none"):
+        train([], pictures(), TINY, progress=False)
+    with pytest.raises(ValueError, match="a single operator only, got 2"):
+        train([GAIN, HALF], pictures(), replace(TINY, values=(0.5,)), progress=False)
+    with pytest.raises(ValueError, match="3 operators need at least as many entries, got 2"):
+        train(THREE, pictures(2), replace(TINY, entries_per_image=1), progress=False)
+
+
+def test_minutes_stop_cleanly_and_go_on(tmp_path):
+    part = train(GAIN, pictures(), TINY, out=tmp_path, minutes=1e-9, progress=False)
+    assert not part.finished and part.steps == 0
+    whole = train(GAIN, pictures(), TINY, out=tmp_path, minutes=5, progress=False)
+    assert whole.finished and same(whole.network, train(GAIN, pictures(), TINY, progress=False).network)
+
+
+def test_minutes_hold_while_targets_are_computed(tmp_path):
+    def slow(image, gain):
+        time.sleep(0.1)
+        return image * gain.view(-1, 1, 1, 1)
+
+    start = time.monotonic()
+    config = replace(TINY, entries_per_image=100)  # half a minute of targets
+    part = train(replace(GAIN, function=slow), pictures(), config, out=tmp_path, minutes=0.02, progress=False)
+    assert not part.finished and part.steps == 0 and time.monotonic() - start < 15
+
+
+def test_smoke_scale_is_quick(tmp_path):
+    start = time.monotonic()
+    result = train(OPERATORS["l0"], [np.tile(p, (3, 3, 1)) for p in pictures()], SCALES["smoke"], progress=False)
+    assert result.finished and time.monotonic() - start < 20
+
+
+def test_single_value_and_no_parameter():
+    result = train(OPERATORS["l0"], pictures(), replace(TINY, steps=2, values=(0.02,)), progress=False)
+    assert isinstance(result.network, DecoupledNetwork)
+    network = train(HALF, pictures(), replace(TINY, steps=2), progress=False).network
+    assert network(to_tensor(pictures()[0])).shape == (1, 3, 66, 80)
+
+
+def test_users_own_function_trains():
+    from skimage.restoration import denoise_tv_chambolle
+
+    own = Operator.from_function(
+        lambda image, weight: denoise_tv_chambolle(image, weight=weight, channel_axis=-1),
+        name="tv",
+        parameters=[Parameter("weight", 0.02, 0.5, sampling="log")],
+    )
+    result = train(own, pictures(), replace(TINY, steps=3), progress=False)
+    assert result.finished and result.network.operator == "tv"
+
+
+def test_bad_places_and_images(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match="cannot be written"):
+        train(GAIN, pictures(), TINY, out=tmp_path / "file" / "run", progress=False)
+    with pytest.raises(ValueError, match="no image of 3 is at least"):
+        train(GAIN, pictures(), replace(TINY, phases=(Phase(1, 0.5, 64, 2),)), progress=False)
+    train(GAIN, pictures(), TINY, out=tmp_path / "run", progress=False)
+    kept = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    with pytest.raises(ValueError, match="other settings"):
+        train(GAIN, pictures(), replace(TINY, seed=9), out=tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == kept
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(kept[:1000])
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        train(GAIN, pictures(), TINY, out=tmp_path / "run", progress=False)

@@ -1,0 +1,54 @@
+"""The paper's numbers against the operators and the list of experiments."""
+
+import numpy as np
+import pytest
+
+from dpo_lib.experiments import paper
+from dpo_lib.experiments.catalogue import EXPERIMENTS, FILTERS, LOG_SAMPLED, UNSEEN, VALUES
+from dpo_lib.operators import OPERATORS
+from dpo_lib.records import read_rows, write_rows
+
+
+def test_values_are_the_operators():
+    for name, values in VALUES.items():
+        parameters = OPERATORS[name].parameters
+        assert (parameters[0].test_values if parameters else (None,)) == values
+    for name in FILTERS:
+        parameter = OPERATORS[name].parameters[0]
+        assert (parameter.low, parameter.high) == (VALUES[name][0], VALUES[name][-1])
+        assert (parameter.sampling == "log") == (name in LOG_SAMPLED)
+        assert all(parameter.low < value < parameter.high for value in UNSEEN[name])
+        assert not set(UNSEEN[name]) & set(VALUES[name])
+
+
+def test_the_papers_averages_are_averages():
+    """Slips of the pen: the paper's averages, to their last digit, are those of its numbers."""
+    for networks in paper.TABLE1.values():
+        for row in networks.values():
+            assert np.mean(row[:-1]) == pytest.approx(row[-1], abs=0.0101)
+    for row in (*paper.TABLE3.values(), paper.TABLE6):
+        assert np.mean(row[:-1]) == pytest.approx(row[-1], abs=0.0101)
+    for name, networks in paper.TABLE2.items():
+        of_table3 = paper.number("table3", "1 operator", name, "average")[0]
+        assert np.mean(networks["numerous"]) == pytest.approx(of_table3, abs=0.0101)
+
+
+def test_every_number_of_the_paper_has_a_place():
+    filled = {fill for experiment in EXPERIMENTS.values() for fill in experiment.fills}
+    filled |= {(cell.table, cell.network) for experiment in EXPERIMENTS.values() for cell in experiment.cells()}
+    cells = {cell[:4] for experiment in EXPERIMENTS.values() for cell in experiment.cells()}
+    others = {"BGU", "HDRNet", "JPEG", "DnCNN", "MemNet", "bicubic", "BM3D", "DerainNet"}
+    for table, network, operator, value in paper.NUMBERS:
+        if network not in others:
+            assert (table, network) in filled
+            assert value == "average" or (table, network, operator, value) in cells
+    assert EXPERIMENTS["table1/wls/numerous"].cells()[1].paper_psnr_db == 42.64
+
+
+def test_tables_call_networks_by_words(tmp_path):
+    # a file of comma-separated values does not say whether "2" is a name or a number
+    labels = {cell.network for e in EXPERIMENTS.values() if not e.measures for cell in e.cells()}
+    path = write_rows(tmp_path / "rows.csv", [{"network": label} for label in sorted(labels)])
+    assert [row["network"] for row in read_rows(path)] == sorted(labels)
+    of_table4 = {cell.network for id_ in ("1", "2", "3", "4") for cell in EXPERIMENTS[f"table4/rtv/{id_}"].cells()}
+    assert of_table4 == set(paper.TABLE4)

@@ -1,0 +1,38 @@
+"""Tables for the notebooks."""
+
+from dpo_lib.experiments.tables import collected_table, over_seeds, pivot, shipped_table
+from dpo_lib.records import write_rows
+
+
+def test_shipped_and_collected_tables_for_the_notebooks(tmp_path):
+    numbers = {"ssim": 0.9, "input_psnr_db": 20.0, "input_ssim": 0.5}
+    rows = [
+        {"operator": "l0", "image": image, "value": value, "psnr_db": 30.0 + k, **numbers}
+        for k, image in enumerate("ab")
+        for value in (0.02, 0.2)
+    ]
+    write_rows(tmp_path / "l0.csv", rows)
+    found = shipped_table(tmp_path, ["l0", "wls"])  # wls has none
+    assert [(row["value"], row["psnr_db"], row["paper_psnr_db"]) for row in found] == [
+        (0.02, 30.5, 35.71), (0.2, 30.5, 30.43), ("average", 30.5, 35.25)
+    ]  # fmt: skip
+    assert collected_table(tmp_path, "table1") == []
+    rows = [{"network": "numerous", "psnr_db": 31.0}, {"network": "single", "psnr_db": ""}]
+    write_rows(tmp_path / "table1.csv", rows)
+    assert collected_table(tmp_path, "table1") == rows[:1]
+
+
+def test_the_spread_over_seeds(tmp_path):
+    def row(network, psnr_db):
+        return {"network": network, "operator": "l0", "value": 0.02, "psnr_db": psnr_db, "paper_psnr_db": "",
+                "input_psnr_db": 20.0}  # fmt: skip
+
+    write_rows(tmp_path / "cpu" / "table3.csv", [row("one", 30.0), row("two", 29.0), row("three", "")])
+    for seed, psnr_db in ((1, 31.0), (2, 32.0)):
+        write_rows(tmp_path / f"cpu-seed{seed}" / "table3.csv", [row("one", psnr_db), row("three", 28.0)])
+    one, two = over_seeds(tmp_path / "cpu", "table3")  # what seed 0 has not measured is left out
+    assert (one["psnr_db"], one["spread_db"], one["seeds"]) == (31.0, 1.0, 3)
+    assert (two["psnr_db"], two["spread_db"], two["seeds"]) == (29.0, None, 1)
+    assert pivot([one, two], lines=["operator"], columns="network") == [
+        {"operator": "l0", "untouched": "20.00", "one": "31.00 ± 1.00", "two": "29.00"}
+    ]

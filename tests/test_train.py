@@ -1,0 +1,126 @@
+"""The commands train and evaluate."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import GAIN, THREE, TINY, pictures, same
+
+from dpo_lib import train
+from dpo_lib.commands.train import main
+from dpo_lib.images import save_image, to_tensor
+from dpo_lib.models.transfer import copy_weights
+from dpo_lib.training import build_network
+
+
+def test_beginning_with_another_networks_weights(tmp_path, capsys):
+    first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network
+    other = replace(GAIN, name="other")
+    begun = train(other, pictures(), replace(TINY, steps=1, learning_rate=1e-12), initial=first, progress=False).network
+    assert begun.operator == "other"
+    for a, b in zip(first.state_dict().values(), begun.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    with pytest.raises(ValueError, match="another form"):
+        train(GAIN, pictures(), replace(TINY, width=8), initial=first, progress=False)
+    image = to_tensor(pictures()[0]).float()
+    joint = build_network(THREE, TINY)
+    copy_weights(joint, first)  # every operator of a joint network begins with the same answers
+    for name, value in (("gain", 0.3), ("half", None), ("noise", [0.05, 0.05])):
+        code = joint.gamma_code(value, operator=name)[0, len(THREE)]
+        alone = first(image, 0.55 + 0.35 * float(code))
+        assert torch.allclose(joint(image, value, operator=name), alone, atol=1e-5)
+    save_image(tmp_path / "images" / "one.png", pictures(1, 160, 160)[0])
+    words = ["--operator", "wls", "--images", str(tmp_path / "images"), "--scale", "smoke", "--steps", "1", "--out"]
+    assert main([*words, str(tmp_path / "out"), "--width", "32", "--initial", "l0"]) == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["initial"]["name"] == "l0"
+    assert main([*words, str(tmp_path / "other"), "--initial", "l0"]) == 2  # another width
+    assert "another form" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "none"), "--initial", "nobody"]) == 2
+    assert "no pretrained network" in capsys.readouterr().err
+
+
+def test_joint_training_and_evaluation_from_the_command_line(tmp_path, capsys):
+    from dpo_lib.commands.evaluate import main as evaluate_main
+    from dpo_lib.records import read_rows
+
+    for number, picture in enumerate(pictures(2, 66, 80)):
+        save_image(tmp_path / "images" / f"{number}.png", np.tile(picture, (2, 2, 1)))
+    images, model = str(tmp_path / "images"), str(tmp_path / "run" / "network.safetensors")
+    words = ["--images", images, "--out", str(tmp_path / "run"), "--scale", "smoke", "--steps", "2", "--width", "4"]
+    model_words = ["--generated", "norm(last)", "--depthwise", "--operator-code", "number", "--hidden", "2"]
+    names = ["--operator", "l0", "shock", "--name", "two filters", "--device", "cpu"]
+    assert main([*names, *words, *model_words]) == 0
+    card = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert card["name"] == "two filters" and card["operator"] == "l0+shock" and card["config"]["depthwise"]
+    words = ["--model", model, "--images", images]
+    assert evaluate_main([*words, "--out", str(tmp_path / "rows.csv")]) == 0
+    rows = read_rows(tmp_path / "rows.csv")
+    assert [row["operator"] for row in rows] == ["l0"] * 10 + ["shock"] * 2
+    assert "L0 smoothing" in capsys.readouterr().out
+    one = [*words, "--operator", "l0", "--values", "0.02", "--out", str(tmp_path / "one.csv")]
+    assert evaluate_main(one) == 0 and len(read_rows(tmp_path / "one.csv")) == 2
+    capsys.readouterr()
+    assert evaluate_main([*words, "--operator", "wmf", "--out", "x"]) == 2
+    assert "the network knows l0, shock, got 'wmf'" in capsys.readouterr().err
+    assert evaluate_main([*words, "--values", "1", "--out", "x"]) == 2
+    assert "--values needs one operator, got 2" in capsys.readouterr().err
+
+
+def test_a_killed_process_leaves_a_whole_checkpoint(tmp_path):
+    """SIGKILL while training from the command line; the same command then goes on to the end."""
+    for number, picture in enumerate(pictures(2, 96, 130)):
+        save_image(tmp_path / "images" / f"{number}.png", picture)
+    program = (
+        "import sys, dpo_lib.commands.train as t; from dataclasses import replace; "
+        "t.SCALES['smoke'] = replace(t.SCALES['smoke'], width=4, steps=40, phases=(t.Phase(1.0, 0.5, 32, 2),)); "
+        "original = t.train; t.train = lambda *a, **k: original(*a, **k, checkpoint_every=0); "
+        "sys.exit(t.main(sys.argv[1:]))"
+    )
+    words = ["--operator", "l0", "--images", str(tmp_path / "images"), "--scale", "smoke", "--device", "cpu"]
+    command = [sys.executable, "-c", program, *words, "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    log = tmp_path / "run" / "log.csv"
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and len(log.read_text().splitlines()) > 1:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    process.wait()
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    whole = subprocess.run([*command[:-1], str(tmp_path / "whole")], capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    first, second = ((tmp_path / name / "network.safetensors") for name in ("run", "whole"))
+    from dpo_lib import load_network
+
+    assert same(load_network(first), load_network(second))
+    rows = log.read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "20", "40"]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["files"][0]["sha256"]
+
+
+def test_command_line_says_what_is_wrong(tmp_path, capsys):
+    words = ["--operator", "l7", "--images", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(words) == 2 and "there is no operator 'l7'" in capsys.readouterr().err
+    words[1] = "l0"
+    assert main(words) == 2 and "no image in" in capsys.readouterr().err
+
+
+def test_phases_on_the_command_line(tmp_path, capsys):
+    save_image(tmp_path / "images" / "one.png", pictures(1, 80, 90)[0])
+    words = ["--operator", "denoise", "--images", str(tmp_path / "images"), "--scale", "smoke", "--steps", "2"]
+    words += ["--out", str(tmp_path / "out"), "--phases"]
+    assert main([*words, "0.5,0.5,24,2", "0.5,1,32,1"]) == 0
+    config = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
+    assert [list(phase.values()) for phase in config["phases"]] == [[0.5, 0.5, 24, 2], [0.5, 1, 32, 1]]
+    for wrong in ("1,1,24", "1,2,24,2", "1,1,x,2"):
+        with pytest.raises(SystemExit):
+            main([*words, wrong])
+        assert "SHARE,SHRINK,CROP,BATCH" in capsys.readouterr().err

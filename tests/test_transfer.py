@@ -1,0 +1,48 @@
+"""Weights from one network to another."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_runs import GAIN, THREE, TINY, pictures
+
+from dpo_lib import train
+from dpo_lib.images import to_tensor
+from dpo_lib.models.transfer import all_weights, base_at_mid_range, copy_weights
+from dpo_lib.training import build_network
+
+
+@pytest.mark.parametrize("changes", [
+    {"model": "film"}, {"generated": "norm(last)"}, {"generated": "conv(9).in"}, {"generated": "conv(9).out"},
+    {"hidden": 5}, {"trunk": (6, 2)}, {"model": "base_only"},
+])  # fmt: skip
+def test_beginning_in_the_middle_of_another_networks_range(changes):
+    """Every form begins with the same function for every value and operator: the given network's at code zero."""
+    first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network
+    with torch.no_grad():  # far from the untrained state, in which the last layers are zero
+        for weight in first.parameters():
+            weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    image = to_tensor(pictures()[0]).float()
+    wanted = first(image, 0.55)  # the middle of 0.2 to 0.9
+    base = base_at_mid_range(first).eval()
+    assert torch.allclose(base(image, 0.2), wanted, atol=1e-5)
+    for initial in (first, base):
+        net = build_network(THREE, replace(TINY, **changes)).eval()
+        copy_weights(net, initial)
+        for name, value in (("gain", 0.9), ("half", None), ("noise", [0.05, 0.05])):
+            assert torch.allclose(net(image, value, operator=name), wanted, atol=1e-5)
+
+
+def test_a_network_with_input_channels_begins_with_the_others_kernels():
+    first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network
+    net = build_network(THREE, replace(TINY, model="input_channels"))
+    own = net.weight_learning_network.fixed["conv1"].clone()
+    copy_weights(net, first)
+    given = all_weights(first)
+    assert torch.equal(net.weight_learning_network.fixed["conv1"][:, :4], given["conv1"])
+    assert torch.equal(net.weight_learning_network.fixed["conv1"][:, 4:], own[:, 4:])
+    assert torch.equal(net.weight_learning_network.fixed["conv7"], given["conv7"])
+    with pytest.raises(ValueError, match="another form"):
+        copy_weights(build_network(THREE, TINY), net)
+    with pytest.raises(ValueError, match="expected a decoupled network"):
+        base_at_mid_range(net)
