@@ -1,14 +1,12 @@
 """Kept targets: the same numbers, computed once."""
 
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from dpo_lib import OPERATORS, evaluate
+from dpo_lib import OPERATORS, Operator, evaluate
 from dpo_lib.operators import cached
-from dpo_lib.operators.cached import kept_targets
+from dpo_lib.operators.cached import kept_targets, source_of
 
 RNG = np.random.default_rng(0)
 IMAGES = {"a": RNG.random((24, 31, 3)), "b": np.uint8(255 * RNG.random((20, 26, 3)))}
@@ -64,15 +62,38 @@ def test_noise_is_not_kept(tmp_path):
     assert kept_targets(OPERATORS["l0"], None) is OPERATORS["l0"]
 
 
-def test_the_key_follows_the_source_of_every_operator_and_of_what_they_share(tmp_path):
-    folder = tmp_path / "operators"
-    shutil.copytree(Path(cached.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__", "cached.py"))
-    seen = {cached._source(Path(cached.__file__).parent)}
-    cached._source.cache_clear()
-    assert {cached._source(folder)} == seen
-    for file in ("l0.py", "shared/five_point.py", "shared/new.py"):
-        with open(folder / file, "a") as source:
-            source.write("# changed\n")
-        cached._source.cache_clear()
-        seen.add(cached._source(folder))
-    assert len(seen) == 4
+def test_the_key_follows_the_source_of_an_operator_and_of_what_it_imports(tmp_path, monkeypatch):
+    (tmp_path / "small" / "shared").mkdir(parents=True)
+    files = {"__init__": "", "a": "from .shared.b import c\n", "d": "", "shared/__init__": "", "shared/b": "c = 1\n"}
+    for name, text in files.items():
+        (tmp_path / "small" / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(cached, "PACKAGE", "small")
+
+    def source():
+        cached._source_of_module.cache_clear()
+        return cached._source_of_module("small.a")
+
+    first = source()
+    (tmp_path / "small" / "d.py").write_text("# another operator\n")
+    assert source() == first
+    (tmp_path / "small" / "shared" / "b.py").write_text("c = 2\n")
+    second = source()
+    (tmp_path / "small" / "a.py").write_text("from .shared.b import c  # changed\n")
+    assert len({first, second, source()}) == 3
+    cached._source_of_module.cache_clear()
+
+
+def test_the_source_behind_an_operator():
+    sources = {name: source_of(operator) for name, operator in OPERATORS.items()}
+    assert None not in sources.values() and len(set(sources.values())) == len(sources)
+
+    def one(image, strength):
+        return image * strength
+
+    def two(image, strength):
+        return image * strength**2
+
+    first, second = (Operator.from_function(function, name="own") for function in (one, two))
+    assert source_of(first) != source_of(second) and source_of(first) == source_of(replace(first, name="other"))
+    assert source_of(Operator(name="sine", title="Sine", function=np.sin)) is None

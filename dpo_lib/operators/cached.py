@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
+import importlib
+import importlib.util
+import inspect
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +16,8 @@ import torch
 
 from ..images import load_image, save_image, to_tensor
 from .operator import Operator
+
+PACKAGE = __package__  # the operators' folder
 
 
 def kept_targets(operator: Operator, folder: str | os.PathLike | None) -> Operator:
@@ -22,9 +28,9 @@ def kept_targets(operator: Operator, folder: str | os.PathLike | None) -> Operat
     operator : Operator
         A restoration operator comes back as it is: its targets cost nothing.
     folder : path or None
-        One PNG per image and value, named by a hash of the image, the values, the settings and the source of this
-        library's operators. An operator of your own is known by its name only: empty the folder when its code changes.
-        None keeps nothing.
+        One PNG per image and value, named by a hash of the image, the values, the settings and the source behind the
+        operator, see `source_of`. Where there is no source to see, the operator is known by its name only: empty the
+        folder when its code changes. None keeps nothing.
 
     Returns
     -------
@@ -54,15 +60,45 @@ def _key(operator: Operator, image: torch.Tensor, values: list[torch.Tensor], se
     pixels = image.detach().cpu().float().contiguous().numpy()
     gamma = [f"{float(value):.17g}" for value in values]
     names = [parameter.name for parameter in operator.parameters]
-    text = repr((_source(Path(__file__).parent), operator.name, pixels.shape, names, gamma, sorted(settings.items())))
+    text = repr((source_of(operator), operator.name, pixels.shape, names, gamma, sorted(settings.items())))
     return hashlib.sha256(text.encode() + pixels.tobytes()).hexdigest()[:32]
 
 
+def source_of(operator: Operator) -> str | None:
+    """A hash of the source behind an operator, None where there is none to see (compiled code, a prompt).
+
+    Of this library's operators that is their module with all modules of the folder that it imports; of your own, the
+    function.
+    """
+    function = operator.function
+    while not inspect.isfunction(function) and hasattr(function, "func"):  # functools.partial
+        function = function.func
+    function = inspect.unwrap(function)
+    module = getattr(function, "__module__", None) or ""
+    if module.startswith(PACKAGE + "."):
+        return _source_of_module(module)
+    try:
+        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
+    except (OSError, TypeError):
+        return None
+
+
 @functools.cache
-def _source(folder: Path) -> str:
-    """A hash of the source of all operators, and of what they share, in the folders below; not of this file."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        if file != Path(__file__):
-            digest.update(file.read_bytes())
+def _source_of_module(name: str) -> str:
+    """Of a module of this folder and all that it imports from here."""
+    digest, seen, waiting = hashlib.sha256(), set(), [name]
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        text = Path(importlib.import_module(module).__file__).read_text(encoding="utf-8")
+        package = module.rpartition(".")[0]
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                found = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                if found.startswith(PACKAGE + "."):
+                    waiting.append(found)
+    for module in sorted(seen):
+        digest.update(Path(importlib.import_module(module).__file__).read_bytes())
     return digest.hexdigest()

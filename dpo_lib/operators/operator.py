@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -190,6 +191,7 @@ class Operator:
         (16, 20, 3)
         """
 
+        @functools.wraps(function)  # its source is what the operator is known by
         def batched(image: torch.Tensor, *values: torch.Tensor, **settings) -> torch.Tensor:
             results = []
             for index, one in enumerate(image):
