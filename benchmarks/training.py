@@ -125,7 +125,7 @@ def measure(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the rows if asked."""
     parser = argparse.ArgumentParser(description="Time a training step by its parts, batched and in a loop.")
-    parser.add_argument("--width", type=int, default=SCALES["cpu"].width, help="channels")
+    parser.add_argument("--width", type=int, default=SCALES["cpu"].network.width, help="channels")
     parser.add_argument("--crop", type=int, default=SCALES["cpu"].phases[0].crop, help="pixels a side")
     parser.add_argument("--batch", type=int, default=SCALES["cpu"].phases[0].batch_size)
     parser.add_argument("--precision", nargs="+", default=["float32"], choices=["auto", "float32", "bfloat16"])
@@ -144,9 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(given.threads)
     timing = {"seconds": 0.05 if given.quick else given.seconds, "least": given.least, "clock": given.clock}
     sizes = {"crop": given.crop, "batch": given.batch}
-    config = replace(SCALES["cpu"], width=given.width)
+    config = SCALES["cpu"].with_network(width=given.width)
     if given.quick:
-        config, sizes = replace(config, width=4, dilations=(1,)), {"crop": 24, "batch": 2}
+        config, sizes = config.with_network(width=4, dilations=(1,)), {"crop": 24, "batch": 2}
     rows = []
     for precision in given.precision:
         for layout in LAYOUTS if given.layout == "both" else [given.layout]:
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"left out: {precision}, {layout}, compiled {compiled}: {str(error).splitlines()[0]}")
     if not rows:
         return 1
-    size = f"width {config.width}, crop {sizes['crop']}, batch {sizes['batch']}"
+    size = f"width {config.network.width}, crop {sizes['crop']}, batch {sizes['batch']}"
     print(f"{device_name(given.device)}, {size}\n{format_table([rounded(row) for row in rows])}")
     if given.out:
         write_rows(given.out, rows, facts=provenance(device=device_name(given.device), size=size, clock=given.clock))

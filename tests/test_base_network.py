@@ -5,12 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpo_lib.models import convolutions, edge_map
+from dpo_lib.models import NetworkConfig, dilated_layers, edge_map
 from dpo_lib.models.base_network import Convolution, fold
 
 
 def test_layers_of_the_paper():
-    layers = convolutions()
+    layers = dilated_layers()
     assert [layer.dilation for layer in layers[3:17]] == [d for d in (2, 4, 4, 8, 8, 16, 1) for _ in range(2)]
     assert [layer.stride for layer in layers] == [1, 1, 2, *[1] * 14, 2, 1, 1]
     assert layers[17].transposed and layers[17].kernel_size == 4
@@ -39,7 +39,7 @@ def test_edge_map_against_scipy():
     assert np.allclose(found, total.mean(0) / 4)
 
 
-@pytest.mark.parametrize("layer", [convolutions(width=6)[i] for i in (0, 1, 2, 5, 17, 19)], ids=lambda c: c.name)
+@pytest.mark.parametrize("layer", [dilated_layers(width=6)[i] for i in (0, 1, 2, 5, 17, 19)], ids=lambda c: c.name)
 def test_generated_convolution_equals_the_loop(layer):
     x = torch.randn(3, layer.in_channels, 18, 26, dtype=torch.float64)
     weight = torch.randn(3, *layer.weight_shape, dtype=torch.float64)
@@ -57,9 +57,102 @@ def test_convolution_call_is_the_paper_block():
 
 def test_depthwise_base_of_section_5():
     """Pointwise to twice the width, 3x3 depth-wise, pointwise back; 27 layers."""
-    layers = convolutions(width=128, depthwise=True)
+    layers = dilated_layers(width=128, depthwise=True)
     assert len(layers) == 27
     assert [layer.weight_shape for layer in layers[3:6]] == [(256, 128, 1, 1), (256, 1, 3, 3), (128, 256, 1, 1)]
     assert [layer.dilation for layer in layers[4:24:3]] == [2, 4, 4, 8, 8, 16, 1]
     assert [k for k, layer in enumerate(layers) if layer.opens_block] == list(range(3, 24, 3))
     assert [k for k, layer in enumerate(layers) if layer.closes_block] == list(range(5, 24, 3))
+
+
+def pyramid(seed=0, dtype=torch.float64, **settings):
+    """A pyramid with weights that all matter, and those weights."""
+    torch.manual_seed(seed)
+    base = NetworkConfig(base="pyramid", widths=(6, 8, 10), blocks=1, **settings).base_network().to(dtype)
+    weights = {layer.name: torch.randn(layer.weight_shape, dtype=dtype) / 4 for layer in base.convolutions}
+    with torch.no_grad():
+        base.shift.normal_(std=0.1)
+    return base.requires_grad_(False), weights
+
+
+def test_pyramid_by_hand():
+    """Two levels of one block each, written out."""
+    base, w = pyramid()
+    base = NetworkConfig(base="pyramid", widths=(4, 6), blocks=1).base_network().double().requires_grad_(False)
+    w = {layer.name: torch.randn(layer.weight_shape, dtype=torch.float64) for layer in base.convolutions}
+    base.scale.uniform_(0.5, 1.5)
+    base.shift.normal_()
+    image = torch.rand(1, 3, 12, 20, dtype=torch.float64)
+    splits = base.norm_channels
+    scales, shifts = base.scale.split(splits), base.shift.split(splits)
+
+    def layer(x, k, stride=1):
+        kernel = w[f"conv{k}"]
+        flat = kernel.flatten(1)
+        flat = flat - flat.mean(1, keepdim=True)
+        kernel = (flat / flat.norm(dim=1, keepdim=True)).view_as(kernel)
+        if kernel.shape[-1] == 3:
+            x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        x = F.conv2d(x, kernel, stride=stride)
+        return x * scales[k - 1].view(1, -1, 1, 1) + shifts[k - 1].view(1, -1, 1, 1)
+
+    x = layer(F.pixel_unshuffle(image - 0.5, 2), 1)
+    fine = x + layer(layer(x.relu(), 2).relu(), 3)
+    x = layer(fine, 4, stride=2)
+    x = x + layer(layer(x.relu(), 5).relu(), 6)
+    x = fine + F.pixel_shuffle(layer(x, 7), 2)
+    x = x + layer(layer(x.relu(), 8).relu(), 9)
+    last = F.conv2d(F.pad(x.relu(), (1, 1, 1, 1), mode="replicate"), w["conv10"])
+    assert torch.allclose(base(image, w), image + F.pixel_shuffle(last, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("output", ["residual", "direct", "gate"])
+@pytest.mark.parametrize("together", [True, False])
+def test_pyramid_with_a_weight_for_each_image(output, together):
+    base, _ = pyramid(output=output)
+    base.together = together
+    weights = [pyramid(seed, output=output)[1] for seed in (1, 2, 3)]
+    stacked = {name: torch.stack([one[name] for one in weights]) for name in weights[0]}
+    norms = torch.rand(3, 2, base.norm_channels[2], dtype=torch.float64)
+    stacked["norm3"] = norms
+    images = torch.rand(3, 3, 21, 34, dtype=torch.float64)
+    answers = base(images, stacked)
+    assert answers.shape == images.shape
+    for k in range(3):
+        alone = base(images[k : k + 1], {**weights[k], "norm3": norms[k]})
+        assert torch.allclose(answers[k : k + 1], alone, atol=1e-9)
+
+
+def test_kernel_normalisation_ignores_the_far_parts_of_a_picture():
+    base, weights = pyramid()
+    image = torch.rand(1, 3, 128, 96, dtype=torch.float64)
+    other = image.clone()
+    other[..., 112:, :] = 0
+    difference = (base(image, weights) - base(other, weights)).abs().amax((0, 1, 3))
+    assert difference[:16].max() < 1e-12 and difference[112:].max() > 1e-3
+
+
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+def test_a_constant_picture_gives_a_constant_answer(padding):
+    for settings in ({"base": "pyramid", "widths": (6, 8)}, {"width": 6, "dilations": (2, 4)}):
+        torch.manual_seed(0)
+        base = NetworkConfig(padding=padding, **settings).base_network().requires_grad_(False)
+        weights = {layer.name: torch.randn(layer.weight_shape) / 4 for layer in base.convolutions}
+        if not base.unshuffles and padding == "replicate":
+            base.frozen_statistics = True  # a constant has no variance to divide by
+        answer = base(torch.full((1, 3, 64, 48), 0.4), weights)
+        # pixel shuffles give each of 2x2 pixels its own value: compare whole squares
+        spread = (answer.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4).std((2, 3))).max()
+        assert (spread < 1e-4) == (padding == "replicate")
+
+
+def test_bad_forms():
+    for change, message in (
+        ({"output": "sum"}, "output must be one of residual"),
+        ({"widths": (0, 4)}, "widths must be positive"),
+        ({"normalisation": "layer"}, "normalisation must be one of"),
+        ({"blocks": 0}, "blocks must be positive"),
+        ({"normalisation": "kernel"}, "instance normalisation only"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            NetworkConfig(**change)

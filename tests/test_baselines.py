@@ -9,6 +9,7 @@ from tiny_runs import GAIN, TINY, pictures, same
 from dpo_lib import DecoupledNetwork, Operator, Parameter, load_network, save_network, train
 from dpo_lib.images import to_tensor
 from dpo_lib.models import MODELS, InputChannelNetwork, build_model, interpolated
+from dpo_lib.models.weight_learning import Generated
 from dpo_lib.training import Phase, build_network
 
 SMALL = {"width": 8, "dilations": (2,)}
@@ -50,7 +51,7 @@ def test_input_channels_are_heard_everywhere():
     image = torch.rand(1, 3, 64, 80)
     assert net.base_network.convolutions[0].in_channels == 5
     assert (net(image, 0.0) - net(image, 1.0))[..., 28:36, 36:44].abs().max() > 1e-3
-    fresh = build_model([Parameter("x", 0, 1)], model="input_channels", residual_output=False, **SMALL).train()
+    fresh = build_model([Parameter("x", 0, 1)], model="input_channels", output="direct", **SMALL).train()
     fresh(image, 0.3).square().sum().backward()
     assert all(bool(p.grad.any()) for p in fresh.parameters())
     first = fresh.weight_learning_network.fixed["conv1"].grad
@@ -60,7 +61,7 @@ def test_input_channels_are_heard_everywhere():
 def test_film_generates_every_scale_and_shift_and_no_convolution():
     net = build_model(JOINT, model="film", **SMALL)
     count = len(net.base_network.convolutions)
-    assert net.weight_learning_network.generated == tuple(f"norm{k}" for k in range(1, count))
+    assert net.weight_learning_network.generated == tuple(Generated("norm", k) for k in range(1, count))
 
 
 def test_interpolation_by_hand():
@@ -91,12 +92,13 @@ def test_what_cannot_be_interpolated():
     with pytest.raises(ValueError, match="model must be one of decoupled, input_channels"):
         build_model(JOINT, model="best")
     with pytest.raises(ValueError, match="model must be one of"):
-        replace(TINY, model="best")
+        TINY.with_network(model="best")
 
 
 @pytest.mark.parametrize("model", [m for m in MODELS if m != "decoupled"])
 def test_every_baseline_trains(model):
-    config = replace(TINY, steps=60, learning_rate=1e-2, ema=0.9, phases=(Phase(1, 0.5, 32, 3),), model=model)
+    config = replace(TINY, steps=60, learning_rate=1e-2, ema=0.9, phases=(Phase(1, 0.5, 32, 3),))
+    config = config.with_network(model=model)
     net = train(GAIN, pictures(), config, progress=False).network
     assert isinstance(net, InputChannelNetwork if model == "input_channels" else DecoupledNetwork)
     image = to_tensor(pictures(4)[3])
@@ -108,12 +110,12 @@ def test_every_baseline_trains(model):
 
 @pytest.mark.parametrize("model", ["interpolation", "adafm"])
 def test_two_ends_resume_and_say_how_far_they_are(tmp_path, model):
-    config = replace(TINY, steps=7, model=model)
+    config = replace(TINY, steps=7).with_network(model=model)
     whole = train(GAIN, pictures(), config, progress=False)
     assert whole.finished and whole.steps == 7 and whole.samples == 2 * 3 + 2 * 2 + 2 * 3 + 1 * 2
     part = train(GAIN, pictures(), config, out=tmp_path, minutes=1e-9, progress=False)
     assert not part.finished and part.steps == 0
-    low = replace(config, model="base_only", steps=4, values=(0.2,))
+    low = replace(config, steps=4, values=(0.2,)).with_network(model="base_only")
     train(GAIN, pictures(), low, out=tmp_path / "low", progress=False)
     resumed = train(GAIN, pictures(), config, out=tmp_path, progress=False)
     assert resumed.finished and same(whole.network, resumed.network)
@@ -126,13 +128,13 @@ def test_ends_need_a_range():
     plain = Operator(name="half", title="Half", function=lambda image: image / 2)
     for operators in (plain, [GAIN, plain]):
         with pytest.raises(ValueError, match="one operator with one parameter"):
-            train(operators, pictures(), replace(TINY, model="adafm"), progress=False)
+            train(operators, pictures(), TINY.with_network(model="adafm"), progress=False)
     with pytest.raises(ValueError, match="two ends of the range"):
-        train(GAIN, pictures(), replace(TINY, model="adafm", values=(0.5,)), progress=False)
+        train(GAIN, pictures(), replace(TINY, values=(0.5,)).with_network(model="adafm"), progress=False)
 
 
 def test_only_scale_and_shift_learn():
-    config = replace(TINY, steps=2, trained="norm", model="base_only", ema=0.0)
+    config = replace(TINY, steps=2, trained="norm", ema=0.0).with_network(model="base_only")
     start = build_network(GAIN, config)
     torch.nn.init.normal_(start.weight_learning_network.fixed["conv10"])  # else nothing before it has a gradient
     net = train(GAIN, pictures(), config, progress=False, initial=start).network

@@ -56,7 +56,7 @@ def test_training(benchmark, tmp_path):
 def test_arithmetic_counted_by_hand(benchmark):
     """A step of a network with one block: three times the multiplications of its seven convolutions."""
     training = benchmark("training")
-    config = training.replace(training.SCALES["cpu"], width=4, dilations=(1,), precision="float32")
+    config = training.replace(training.SCALES["cpu"], precision="float32").with_network(width=4, dilations=(1,))
     row = training.measure(
         config, crop=32, batch=2, device="cpu", seconds=0.01, layout="channels_last", compiled=False
     )

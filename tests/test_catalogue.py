@@ -39,7 +39,7 @@ def test_finding():
 @pytest.mark.parametrize("id_", [id_ for id_, experiment in EXPERIMENTS.items() if experiment.trains])
 def test_every_network_can_be_built(id_):
     experiment = EXPERIMENTS[id_]
-    config = replace(experiment.config("smoke"), width=4 * experiment.width_factor)
+    config = experiment.config("smoke").with_network(width=4 * experiment.width_factor)
     network = build_network(experiment.training_operators(), config)
     assert list(network.operators) == list(experiment.operators)
     for scale in ("cpu", "paper"):  # the settings are accepted there as well
@@ -61,7 +61,7 @@ def distinct():
 def test_every_kind_of_network_learns_a_step(id_):
     experiment = EXPERIMENTS[id_]
     config = replace(experiment.config("smoke", steps=1), entries_per_image=len(experiment.operators))
-    if config.model in ("adafm", "interpolation"):
+    if config.network.model in ("adafm", "interpolation"):
         config = replace(config, steps=2)
     operators, [picture] = experiment.training_operators(), pictures(1, 18, 23)
     before = build_network(operators, config).state_dict()

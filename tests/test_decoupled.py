@@ -8,16 +8,16 @@ import pytest
 import torch
 from small_networks import CASES, LAMBDA, joint, network
 
-from dpo_lib.models import BaseNetwork, DecoupledNetwork, WeightLearningNetwork
+from dpo_lib.models import DecoupledNetwork, NetworkConfig, WeightLearningNetwork
 
 
 def test_counts_of_the_paper():
-    base = BaseNetwork()
+    base = NetworkConfig().base_network()
     assert len(base.convolutions) == 20
     assert sum(math.prod(c.weight_shape) for c in base.convolutions) == 696_256
     assert sum(p.numel() for p in base.parameters()) == 2_432
     for m in (1, 2):
-        weight_net = WeightLearningNetwork(base.convolutions, codes=m)
+        weight_net = WeightLearningNetwork(base, codes=m)
         assert sum(p.numel() for p in weight_net.parameters()) == (m + 1) * 696_256
 
 
@@ -89,7 +89,7 @@ def test_residual_network_starts_as_the_identity():
     image = torch.rand(1, 3, 24, 30)
     fresh = DecoupledNetwork([LAMBDA], operator="l0", width=8)
     assert torch.equal(fresh(image, 0.02), image)
-    direct = DecoupledNetwork([LAMBDA], operator="l0", width=8, residual_output=False)
+    direct = DecoupledNetwork([LAMBDA], operator="l0", width=8, output="direct")
     assert not torch.allclose(direct(image, 0.02), image, atol=0.1)
 
 

@@ -307,7 +307,7 @@ def test_experiments_begin_with_a_networks_base(folder, capsys):
     assert record["initial"] == {"name": "start", "samples": 6} and record["samples"] == 2
     assert record["config"]["bank_size"] == 2 and record["config"]["phases"][0]["batch_size"] == 1
     kept = list((folder / "out" / "runs" / "training_targets" / "l0").glob("*.png"))
-    assert len(kept) == 3  # two in the bank, one replaced: the same for both networks, and computed once
+    assert len(kept) == 2  # the same for both networks, and computed once
     assert main(["collect", "--scale", "smoke", "--out", str(folder / "out")]) == 0
     rows = collected_table(folder / "out" / "results" / "smoke", "inject")
     assert {row["begun_with"] for row in rows if row["value"] != "average"} == {"start"}
@@ -317,6 +317,7 @@ def test_experiments_begin_with_a_networks_base(folder, capsys):
     assert "holds a run with other settings: move it away" in capsys.readouterr().out
     assert command(folder, "inject/l0/adafm", "--initial", "nobody") == 1
     assert "there is no pretrained network 'nobody'" in capsys.readouterr().out
-    wide = save_network(folder / "wide.safetensors", build_network(OPERATORS["rgf"], replace(SCALES["smoke"], width=8)))
+    wide = build_network(OPERATORS["rgf"], SCALES["smoke"].with_network(width=8))
+    wide = save_network(folder / "wide.safetensors", wide)
     assert command(folder, "inject/l0/adafm", "--initial", str(wide)) == 1
     assert "has another form than the one to train" in capsys.readouterr().out

@@ -1,21 +1,20 @@
 """One step of training: network, loss, arithmetic."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from tiny_runs import GAIN, HALF, TINY
 
+from dpo_lib.models import NetworkConfig
 from dpo_lib.training import build_network, loss_of, resolve_precision
 
 
 def test_settings_reach_the_network():
-    config = replace(TINY, generated="norm(last)", hidden=3, relu=False, depthwise=True, operator_code="number")
-    network = build_network([GAIN, HALF], config)
-    found = {name: network.config[name] for name in ("generated", "hidden", "relu", "depthwise", "operator_code")}
-    assert found == {name: getattr(config, name) for name in found}
-    assert build_network(GAIN, replace(TINY, trunk=(5, 2))).config["trunk"] == [5, 2]
+    changes = {"generated": "norm(last)", "hidden": 3, "relu": False, "depthwise": True, "operator_code": "number"}
+    network = build_network([GAIN, HALF], TINY.with_network(**changes))
+    assert {name: getattr(network.config, name) for name in changes} == changes
+    assert build_network(GAIN, TINY.with_network(trunk=[5, 2])).config.trunk == (5, 2)
 
 
 def test_losses_by_hand():
@@ -30,7 +29,7 @@ def test_losses_by_hand():
 
 def test_precision_is_decided_by_the_machine():
     cpu = torch.device("cpu")
-    assert resolve_precision("float32", cpu, width=32) == torch.float32
-    assert resolve_precision("auto", cpu, width=24) == torch.float32
+    assert resolve_precision("float32", cpu, NetworkConfig(width=32)) == torch.float32
+    assert resolve_precision("auto", cpu, NetworkConfig(width=24)) == torch.float32
     with pytest.raises(ValueError, match="multiple of 16"):
-        resolve_precision("bfloat16", cpu, width=24)
+        resolve_precision("bfloat16", cpu, NetworkConfig(width=24))

@@ -59,13 +59,13 @@ def test_a_run_killed_at_any_step_ends_the_same(tmp_path, monkeypatch, when):
     assert same(whole, resumed.network)
 
 
-JOINT = replace(TINY, operator_code="number", generated="conv(2)+norm(all)", hidden=4, replace_every=1)
+JOINT = TINY.with_network(operator_code="number", generated="conv(2)+norm(all)", hidden=4)
 
 
 @pytest.mark.parametrize("when", [4, 6, 9])
 @pytest.mark.parametrize("change", [{}, {"model": "input_channels", "operator_code": "embedding"}])
 def test_a_killed_joint_run_ends_the_same(tmp_path, when, change):
-    config = replace(JOINT, **change)
+    config = JOINT.with_network(**change)
     whole = train(THREE, pictures(), config, progress=False).network
     assert list(whole.operators) == ["gain", "half", "noise"] and whole.operator == "gain+half+noise"
     draw, draws = TargetBank.batch, 0
@@ -82,13 +82,13 @@ def test_a_killed_joint_run_ends_the_same(tmp_path, when, change):
         train(THREE, pictures(), config, out=tmp_path, checkpoint_every=0, progress=False)
     resumed = train({o.name: o for o in THREE}, pictures(), config, out=tmp_path, progress=False)
     assert resumed.finished and same(whole, resumed.network)
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="another run"):
         train([HALF, GAIN, NOISE], pictures(), config, out=tmp_path, progress=False)
 
 
 def test_a_joint_net_learns_both_and_hears_which():
     inverse = Operator(name="inverse", title="Inverse", function=lambda image: 1 - image)
-    config = replace(TINY, steps=150, learning_rate=1e-2, ema=0.9, phases=(Phase(1, 1, 48, 4),), entries_per_image=4)
+    config = replace(TINY, steps=150, learning_rate=1e-2, ema=0.9, phases=(Phase(1, 1, 48, 4),), entries_per_image=20)
     net = train([GAIN, inverse], pictures(), config, progress=False).network
     image = to_tensor(pictures(4)[3])
     answers = {"gain": net(image, 0.3, operator="gain"), "inverse": net(image, operator="inverse")}
@@ -166,7 +166,7 @@ def test_bad_places_and_images(tmp_path):
         train(GAIN, pictures(), replace(TINY, phases=(Phase(1, 0.5, 64, 2),)), progress=False)
     train(GAIN, pictures(), TINY, out=tmp_path / "run", progress=False)
     kept = (tmp_path / "run" / "checkpoint.pt").read_bytes()
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="another run"):
         train(GAIN, pictures(), replace(TINY, seed=9), out=tmp_path / "run", progress=False)
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == kept
     (tmp_path / "run" / "checkpoint.pt").write_bytes(kept[:1000])

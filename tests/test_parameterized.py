@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_networks import CASES, LAMBDA, joint, network
 
-from dpo_lib.models import BaseNetwork, DecoupledNetwork
+from dpo_lib.models import DecoupledNetwork, NetworkConfig
 from dpo_lib.models.parameterized import rescale
 
 
@@ -60,5 +60,5 @@ def test_bad_input():
         net(image * 255, 0.02)
     with pytest.raises(ValueError, match="rescaling must be one of"):
         DecoupledNetwork([LAMBDA], rescaling="cubic")
-    with pytest.raises(ValueError, match="width and dilations must be positive"):
-        BaseNetwork(width=0)
+    with pytest.raises(ValueError, match="width must be positive"):
+        NetworkConfig(width=0)

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 
 from dpo_lib.analysis.receptive_field import (
     ReceptiveField,
-    _FrozenStatistics,
     effective_receptive_field,
     measure_fields,
     pick_points,
@@ -16,7 +15,7 @@ from dpo_lib.analysis.receptive_field import (
     theoretical_receptive_field,
 )
 from dpo_lib.data import embedded_images
-from dpo_lib.models import BaseNetwork, DecoupledNetwork, convolutions, edge_map
+from dpo_lib.models import BaseNetwork, DecoupledNetwork, dilated_layers, edge_map
 from dpo_lib.models.base_network import NORM_EPSILON, Convolution
 from dpo_lib.parameters import Parameter
 from dpo_lib.plotting import receptive_field_overlay
@@ -44,6 +43,9 @@ def photograph(height=26, width=41, seed=0):
 class Linear(BaseNetwork):
     """Without normalisation; with positive weights and images the ReLUs do nothing."""
 
+    def __init__(self, *, codes=0, **settings):
+        super().__init__(dilated_layers(codes=codes, **settings), codes=codes)
+
     def normalise(self, x, scale, shift):
         return x
 
@@ -61,7 +63,7 @@ def test_hand_count_of_the_paper():
     # half size: conv3 and conv3 after the deconvolution make 5 rows, which touch 4 rows of half size; fourteen
     # dilated convolutions add 2 * 2 * (2 + 4 + 4 + 8 + 8 + 16 + 1) = 172; a stride-2 convolution over 176 rows sees
     # 2 * 175 + 3 = 353; the first two add 4, the edge map 2
-    layers = convolutions()
+    layers = dilated_layers()
     assert theoretical_receptive_field(layers, edges=False) == 353 + 4
     assert theoretical_receptive_field(layers) == 353 + 4 + 2
     assert receptive_interval(layers, 0) == (-180, 178) and receptive_interval(layers, 1) == (-178, 180)
@@ -90,7 +92,7 @@ def test_theory_is_the_support_of_a_linear_network(dilations, depthwise, at):
 
 
 def test_theoretical_field_of_a_whole_network_is_the_largest_interval():
-    layers = convolutions(dilations=(2, 1))
+    layers = dilated_layers(dilations=(2, 1))
     spans = [last - first + 1 for first, last in (receptive_interval(layers, p) for p in range(4))]
     assert theoretical_receptive_field(layers) == max(spans)
 
@@ -155,7 +157,7 @@ def test_frozen_output_is_the_output_and_the_network_stays():
     net = network(generated="norm(all)+conv(all)")
     image = torch.rand(1, 3, 24, 30, dtype=torch.float64)
     before = net(image, 0.05)
-    frozen = _FrozenStatistics(net.base_network)
+    frozen = net.base_network.sharing(frozen_statistics=True)
     assert torch.allclose(frozen(image, net.weights(0.05)), before, atol=1e-10)
     effective_receptive_field(net, photograph(), 0.05, POINTS)
     assert type(net.base_network) is BaseNetwork and torch.equal(net(image, 0.05), before)

@@ -45,7 +45,7 @@ def test_same_as_the_whole_network(generated, depthwise):
     assert torch.equal(answers[0], answers[-1])  # no answer was overwritten by a later one
 
 
-@pytest.mark.parametrize("settings", [{}, {"depthwise": True, "width": 16}, {"hidden": 5}, {"residual_output": False}])
+@pytest.mark.parametrize("settings", [{}, {"depthwise": True, "width": 16}, {"hidden": 5}, {"output": "direct"}])
 def test_arrays_and_one_operator(settings):
     net = network(OPERATORS["l0"], generated="norm(last)", **settings)
     array = np.random.default_rng(0).random((33, 46, 3))

@@ -27,7 +27,7 @@ def test_beginning_in_the_middle_of_another_networks_range(changes):
     base = base_at_mid_range(first).eval()
     assert torch.allclose(base(image, 0.2), wanted, atol=1e-5)
     for initial in (first, base):
-        net = build_network(THREE, replace(TINY, **changes)).eval()
+        net = build_network(THREE, TINY.with_network(**changes)).eval()
         copy_weights(net, initial)
         for name, value in (("gain", 0.9), ("half", None), ("noise", [0.05, 0.05])):
             assert torch.allclose(net(image, value, operator=name), wanted, atol=1e-5)
@@ -35,7 +35,7 @@ def test_beginning_in_the_middle_of_another_networks_range(changes):
 
 def test_a_network_with_input_channels_begins_with_the_others_kernels():
     first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network
-    net = build_network(THREE, replace(TINY, model="input_channels"))
+    net = build_network(THREE, TINY.with_network(model="input_channels"))
     own = net.weight_learning_network.fixed["conv1"].clone()
     copy_weights(net, first)
     given = all_weights(first)

@@ -52,7 +52,7 @@ def test_two_processes_give_the_weights_of_one(tmp_path):
 
 
 def test_mean_gradient_of_the_parts_is_that_of_the_whole():
-    config = replace(SCALES["smoke"], residual_output=False)  # no zeros at the start: every gradient counts
+    config = SCALES["smoke"].with_network(output="direct")  # no zeros at the start: every gradient counts
     learner = Learner({"l0": OPERATORS["l0"]}, config, torch.device("cpu"), None)
     generator = torch.Generator().manual_seed(0)
     images, targets = torch.rand(2, 4, 3, 32, 40, generator=generator)
@@ -62,7 +62,7 @@ def test_mean_gradient_of_the_parts_is_that_of_the_whole():
         batch = Batch(images[part], targets[part], values[part], ["l0"] * len(values[part]))
         loss_of(learner.predict(batch), batch.target, config.loss)[0].backward()
         found = torch.cat([weight.grad.flatten() for weight in learner.weights])
-        learner.optimizer.zero_grad()
+        learner.network.zero_grad()
         return found
 
     whole, even, odd = (gradients(part) for part in (slice(None), slice(0, None, 2), slice(1, None, 2)))
@@ -75,13 +75,12 @@ def test_parts_of_a_bank_are_the_whole():
     settings = {"entries_per_image": 2, "crop": 16, "strata": 4, "progress": False}
     banks = [TargetBank(OPERATORS["l0"], images, part=part, **settings) for part in ((0, 1), (0, 2), (1, 2))]
     for bank in banks:
-        bank.fill(3)
-        bank.advance(7)
+        bank.fill()
     whole, even, odd = (bank.batch(4, seeded(5)) for bank in banks)
     for field in ("input", "target", "value"):
         dealt = torch.stack([getattr(part, field) for part in (even, odd)], dim=1).flatten(0, 1)
         assert torch.equal(getattr(whole, field), dealt)
-    held = [sum(entry is not None for entry in bank.entries) for bank in banks]
+    held = [sum(entry.target is not None for entry in bank.entries) for bank in banks]
     assert held == [12, 6, 6]
 
 

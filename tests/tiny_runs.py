@@ -4,16 +4,18 @@ import numpy as np
 import torch
 
 from dpo_lib import Operator, Parameter, TrainConfig
+from dpo_lib.models import NetworkConfig
 from dpo_lib.training import Phase
 
 TINY = TrainConfig(
     scale="smoke",
     steps=12,
-    width=4,
-    dilations=(1, 2),
+    network=NetworkConfig(width=4, dilations=(1, 2)),
     phases=(Phase(0.5, 0.5, 24, 3), Phase(0.5, 1.0, 32, 2)),
     entries_per_image=2,
-    replace_every=2,
+    optimizer="adamw",
+    learning_rate=1.5e-3,
+    ema=0.999,
     precision="float32",
 )
 

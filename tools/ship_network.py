@@ -176,7 +176,7 @@ def main() -> int:
         name=name,
         title=" and ".join(op.title for op in operators),
         parameters=ranges or "picture (no parameter)",
-        width=network.config["width"],
+        width=network.config.width,
         weights=sum(tensor.numel() for tensor in network.state_dict().values()),
         bits=16 if half else 32,
         hours=run["wall_time_s"] / 3600,

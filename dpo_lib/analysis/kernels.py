@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..images import as_batch
-from ..models.base_network import INPUT_RANGE, MINIMUM_SIZE, BaseNetwork, Convolution
+from ..models.base_network import INPUT_RANGE, MINIMUM_SIZE, Convolution
 from ..models.decoupled import DecoupledNetwork, PlainNetwork
 
 METHODS = ("pca", "tsne")
@@ -51,6 +51,8 @@ def kernel_paths(net: DecoupledNetwork, layer: str) -> tuple[torch.Tensor, torch
             "the multi-path form needs weights that are linear in gamma, got a network with "
             f"{'a trunk' if len(weight_net.trunk) else 'hidden layers'}: use one with hidden=0 and trunk=()"
         )
+    if net.base_network.normalisation == "kernel":
+        raise ValueError("the multi-path form needs kernels that are linear in gamma, but these are standardised")
     shape = convolution.weight_shape
     return head.weight.detach().T.reshape(-1, *shape), head.bias.detach().reshape(shape)
 
@@ -121,7 +123,8 @@ def multi_path_forward(
         names = [name for name in _names(net) if name not in net.weight_learning_network.fixed]
         blocks = {name: _MultiPath(_convolution(net, name), *kernel_paths(net, name), code) for name in names}
         weights |= dict.fromkeys(blocks, torch.empty(0))  # so that no generated kernel can be used by mistake
-        return _WithBlocks(net.base_network, blocks)(batch, weights)
+        layers = [blocks.get(layer.name, layer) for layer in net.base_network.convolutions]
+        return net.base_network.sharing(layers=layers)(batch, weights)
 
 
 class _MultiPath:
@@ -129,21 +132,15 @@ class _MultiPath:
 
     def __init__(self, layer: Convolution, paths: torch.Tensor, constant: torch.Tensor, code: torch.Tensor):
         self.layer, self.paths, self.constant, self.code = layer, paths, constant, code
-        self.name, self.opens_block, self.closes_block = layer.name, layer.opens_block, layer.closes_block
 
-    def __call__(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    def __getattr__(self, name: str):
+        return getattr(self.layer, name)
+
+    def __call__(self, x: torch.Tensor, weight=None, bias=None) -> torch.Tensor:
         result = self.layer(x, self.constant)
         for gamma, path in zip(self.code, self.paths, strict=True):
             result = result + gamma * self.layer(x, path)
         return result
-
-
-class _WithBlocks(BaseNetwork):
-    """A base network with some of its convolutions replaced."""
-
-    def __init__(self, base_network: BaseNetwork, blocks: Mapping[str, _MultiPath]):
-        vars(self).update(vars(base_network))  # the same parameters, not copies
-        self.convolutions = [blocks.get(layer.name, layer) for layer in base_network.convolutions]
 
 
 def compare_kernels(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..images import as_batch, to_numpy
-from ..models.base_network import MINIMUM_SIZE, NORM_EPSILON, BaseNetwork, Convolution, edge_map
+from ..models.base_network import MINIMUM_SIZE, BaseNetwork, Convolution, edge_map
 from ..models.decoupled import DecoupledNetwork
 from ..parameters import as_gamma
 
@@ -49,12 +49,15 @@ def receptive_interval(layers: Sequence[Convolution], position: int, *, edges: b
     """
     first = last = position
     for layer in reversed(layers):
+        if layer.shuffles:
+            first, last = first // 2, last // 2
         reach, stride = layer.dilation * (layer.kernel_size - 1), layer.stride
         if layer.transposed:
             first, last = -((reach - 1 - first) // stride), (last + 1) // stride  # -(-n // s) is the ceiling of n / s
         else:
-            padding = layer.dilation * (layer.kernel_size // 2)
-            first, last = stride * first - padding, stride * last - padding + reach
+            first, last = stride * first - layer.margin, stride * last - layer.margin + reach
+    if layers[-1].shuffles:  # the image came in as 2x2 pixels
+        return 2 * first, 2 * last + 1
     return (first - 1, last + 1) if edges else (first, last)
 
 
@@ -69,11 +72,12 @@ def theoretical_receptive_field(layers: Sequence[Convolution], *, edges: bool = 
 
     Examples
     --------
-    >>> from dpo_lib.models import convolutions
-    >>> theoretical_receptive_field(convolutions())
+    >>> from dpo_lib.models import dilated_layers
+    >>> theoretical_receptive_field(dilated_layers())
     359
     """
-    period = int(np.prod([layer.stride for layer in layers if layer.transposed], dtype=int))
+    growths = [2 if layer.shuffles else layer.stride for layer in layers if layer.shuffles or layer.transposed]
+    period = int(np.prod(growths, dtype=int))
     intervals = [receptive_interval(layers, position, edges=edges) for position in range(period)]
     return max(last - first + 1 for first, last in intervals)
 
@@ -155,18 +159,6 @@ class ReceptiveField:
             nearest = np.argsort((rows - row) ** 2 + (columns - column) ** 2, axis=None, kind="stable")
             disc.flat[nearest[:area]] = 1
         return ReceptiveField(discs, self.points, self.gamma, self.threshold)
-
-
-class _FrozenStatistics(BaseNetwork):
-    """A base network whose instance normalisations take mean and variance as constants when they differentiate."""
-
-    def __init__(self, base_network: BaseNetwork):
-        vars(self).update(vars(base_network))  # the same parameters and layers, not copies
-
-    def normalise(self, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-        variance, mean = torch.var_mean(x.detach(), dim=(2, 3), correction=0, keepdim=True)
-        scale, shift = (part.flatten()[:, None, None] for part in (scale, shift))
-        return (x - mean) * (variance + NORM_EPSILON).rsqrt() * scale + shift
 
 
 def effective_receptive_field(
@@ -259,7 +251,7 @@ def effective_receptive_field(
         raise ValueError(f"expected one image, got a batch of {len(batch)}: call once per image")
     points, gamma = _points_and_values(net, value, points, batch.shape[2:], operator, check_range)
     batch = batch.detach().to(net.base_network.scale)
-    base_network = _FrozenStatistics(net.base_network) if frozen_statistics else net.base_network
+    base_network = net.base_network.sharing(frozen_statistics=frozen_statistics)
     gradient = np.empty((len(points), *batch.shape[2:]), np.float32)
     distinct, which = np.unique(gamma, axis=0, return_inverse=True)
     for number, row in enumerate(distinct):

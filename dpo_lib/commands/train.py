@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
@@ -13,8 +14,8 @@ import torch
 from ..data.rain import rain_of_pairs
 from ..data.sources import file_list, image_files, load_folder
 from ..files import writable_folder
-from ..models.baselines import MODELS
-from ..models.parameterized import OPERATOR_CODES, ParameterizedNetwork
+from ..models.network_config import MODELS, NetworkConfig
+from ..models.parameterized import ParameterizedNetwork
 from ..models.pretrained import load_any, save_network
 from ..operators import OPERATORS
 from ..operators.operator import Operator
@@ -22,17 +23,49 @@ from ..records import device_name, provenance, write_json
 from ..training.config import SCALES, Phase, TrainConfig
 from ..training.loop import train
 
+TRAINING_HELP = {
+    "steps": "optimiser steps",
+    "entries_per_image": "targets per image",
+    "bank_size": "at most so many targets",
+    "loss": "log_l2 or l2",
+    "optimizer": "muon or adamw",
+    "learning_rate": "AdamW's peak",
+    "muon_learning_rate": "Muon's peak",
+    "ema": "decay of the running average of the weights",
+    "precision": "auto, float32 or bfloat16",
+    "seed": "of the first weights and the draws",
+    "targets_seed": "of the targets' values",
+}
+NETWORK_HELP = {
+    "model": f"one of {', '.join(MODELS)}",
+    "base": "pyramid or dilated (the paper's)",
+    "width": "channels of the dilated base network",
+    "depthwise": "its blocks with depth-wise convolutions",
+    "widths": "channels of the pyramid's levels",
+    "blocks": "residual blocks per level and direction",
+    "tail": "channels of one more convolution before the last",
+    "output": "residual, direct or gate",
+    "padding": "replicate or zeros",
+    "rescaling": "of the parameter: log (where it is sampled so) or linear",
+    "operator_code": "how a joint network is told the operator: number, one_hot or embedding",
+    "generated": "which tensors depend on the parameters: conv(all), norm(last), conv(19).in ...",
+    "hidden": "hidden units of each head of the weight learning network",
+    "trunk": "widths of the layers that all heads share",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib train``: train on a folder of images; call again with the same words to go on."""
     given = _parser().parse_args(arguments)
     try:
-        operators, config = _operators_named(given.operator, given.rain), _config_of(given)
+        operators, config = _operators_named(given.operator, given.rain), config_of(given)
         out = writable_folder(given.out)
         files = [file for folder in given.images for file in image_files(folder)]
         images = [image for folder in given.images for image in load_folder(folder)]
         initial = None if given.initial is None else load_any(given.initial)
-        result = train(operators, images, config, out=out, device=given.device, minutes=given.minutes, initial=initial)
+        targets = given.targets or out.parent / "targets"
+        settings = {"device": given.device, "minutes": given.minutes, "targets": targets, "jobs": given.jobs}
+        result = train(operators, images, config, out=out, initial=initial, **settings)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -66,39 +99,51 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", help="name of the network, for its model card (default: the operators' names)")
     add("--images", required=True, nargs="+", help="folder(s) of training images")
     add("--out", required=True, help="folder for the network, checkpoint, log and record")
-    add("--scale", default="cpu", choices=SCALES, help="budget (default: cpu)")
+    add("--scale", default="laptop", choices=SCALES, help="budget (default: laptop)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--minutes", type=float, help="stop cleanly after so long; call again to go on")
     add("--values", type=float, nargs="+", help="train on these parameter values only")
-    add("--rain", metavar="DIR", help="folder of rain pairs with pairs.csv, for deraining (default: synthetic rain)")
-    add("--initial", help="begin with these weights: the name of a pretrained network, or a .safetensors file")
-    changes = parser.add_argument_group("changes to the scale's settings")
-    add = changes.add_argument
-    add("--steps", type=int, help="optimiser steps")
     add(
-        "--phases", type=Phase.from_text, nargs="+", metavar="SHARE,SHRINK,CROP,BATCH",
+        "--phases", nargs="+", metavar="SHARE,SHRINK,CROP,BATCH",
         help="image sizes and batches in order, such as 0.65,0.5,160,4 0.35,1,224,2; shares add up to 1",
     )  # fmt: skip
-    add("--width", type=int, help="channels")
-    add("--entries-per-image", type=int, help="targets kept per image at a time")
-    add("--bank-size", type=int, help="at most so many targets at a time")
-    add("--learning-rate", type=float)
-    add("--seed", type=int)
-    add("--model", choices=MODELS, help="decoupled, or a baseline")
-    add("--operator-code", choices=OPERATOR_CODES, help="how a joint network is told the operator")
-    add("--generated", help="which tensors depend on the parameters: conv(all), norm(last), conv(19).in ...")
-    add("--depthwise", action="store_true", default=None, help="blocks of pointwise and depth-wise convolutions")
-    add("--hidden", type=int, help="hidden units of each head of the weight learning network")
-    add("--trunk", type=int, nargs="+", help="widths of the layers that all heads share")
+    add("--rain", metavar="DIR", help="folder of rain pairs with pairs.csv, for deraining (default: synthetic rain)")
+    add("--initial", help="begin with these weights: the name of a pretrained network, or a .safetensors file")
+    add("--targets", metavar="DIR", help="folder that keeps the operators' answers (default: targets, beside --out)")
+    add("--jobs", type=int, default=os.cpu_count(), help="processes that compute those answers (default: all cores)")
+    add_settings(parser.add_argument_group("changes to the scale's settings"), TrainConfig, TRAINING_HELP)
+    add_settings(parser.add_argument_group("changes to the network"), NetworkConfig, NETWORK_HELP)
     return parser
 
 
-def _config_of(given: argparse.Namespace) -> TrainConfig:
+def add_settings(parser, config: type, helps: Mapping[str, str]) -> None:
+    """An option for each field of a configuration that `helps` names, of its default's type."""
+    defaults = {field.name: field.default for field in fields(config)}
+    for name, text in helps.items():
+        default, option = defaults[name], "--" + name.replace("_", "-")
+        if isinstance(default, bool):
+            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif isinstance(default, tuple):
+            parser.add_argument(option, type=type(default[0]) if default else int, nargs="+", help=text)
+        else:
+            parser.add_argument(option, type=int if default is None else type(default), help=text)
+
+
+def config_of(given: argparse.Namespace) -> TrainConfig:
     """The scale's settings with the command line's changes."""
-    names = TrainConfig.__dataclass_fields__.keys() - {"scale"}
-    changes = {name: value for name, value in vars(given).items() if name in names and value is not None}
-    changes = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
-    return replace(SCALES[given.scale], **changes)
+
+    def changes(config: type) -> dict:
+        names = {field.name for field in fields(config)} - {"scale", "network", "phases"}
+        return {name: value for name, value in vars(given).items() if name in names and value is not None}
+
+    config = replace(SCALES[given.scale], **_tuples(changes(TrainConfig)))
+    if given.phases:
+        config = replace(config, phases=tuple(Phase.from_text(text) for text in given.phases))
+    return config.with_network(**_tuples(changes(NetworkConfig)))
+
+
+def _tuples(changes: dict) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
 
 
 def _facts_of_initial(name: str, initial: ParameterizedNetwork) -> dict:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
+from ..models.network_config import NetworkConfig
 from ..operators.operator import Operator
 from ..training.config import SCALES, TrainConfig
 from . import paper
@@ -30,6 +31,7 @@ ON["derain"] = "luminance"
 SET_OF = {"super_resolution": "bsd100", "denoise": "bsd68", "deblock": "live1", "derain": "rain"}
 PHOTOGRAPHS = "photographs"
 
+NETWORK_FIELDS = {form.name for form in fields(NetworkConfig)}
 CHEAP = {"generated": "norm(last)", "depthwise": True}  # section 5, with twice the channels
 JOINT_STEPS = 1.3  # the authors train joint networks for 130 epochs instead of 100
 KERNELS_AT = 10  # WLS's lambda at which Table 11 compares kernels
@@ -140,8 +142,10 @@ class Experiment:
         """The settings at a scale; `steps` in place of the scale's own."""
         base = SCALES[scale]
         steps = round(self.steps_factor * (steps or base.steps))
-        width, seed = self.width_factor * base.width, seed + self.seed_offset
-        return replace(base, steps=steps, seed=seed, width=width, **self.changes)
+        form = {name: value for name, value in self.changes.items() if name in NETWORK_FIELDS}
+        training = {name: value for name, value in self.changes.items() if name not in NETWORK_FIELDS}
+        config = replace(base, steps=steps, seed=seed + self.seed_offset, **training)
+        return config.with_network(**{"width": self.width_factor * base.network.width, **form})
 
     def cells(self) -> list[Cell]:
         """The cells that it fills."""

@@ -9,7 +9,7 @@ import functools
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -183,9 +183,9 @@ def times(config: TrainConfig, *, device: str = "cpu", shrink: int = 1) -> list[
     """
     chosen, cpu = torch.device(device), torch.device("cpu")
     parameter = Parameter("lambda", 0.002, 0.2, sampling="log")
-    settings = {**config.network_settings, "generated": "norm(last)"}
+    form = replace(config.network, generated="norm(last)")
     channels, ours = (
-        build_model({"l0": (parameter,)}, **{**settings, "model": model}).eval().requires_grad_(False)
+        build_model({"l0": (parameter,)}, form, model=model).eval().requires_grad_(False)
         for model in ("input_channels", "decoupled")
     )
     rows = []
@@ -202,7 +202,7 @@ def times(config: TrainConfig, *, device: str = "cpu", shrink: int = 1) -> list[
                 "size": size,
                 "height": height,
                 "width": width,
-                "channels": config.width,
+                "channels": config.network.width,
                 "network": network,
                 "device": where.type,
                 "time_ms": round(time_ms(functools.partial(call, 0.02), device=where), 3),

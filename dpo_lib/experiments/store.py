@@ -6,8 +6,6 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from ..files import sha256_of
 from ..models.baselines import END_POINT_MODELS
 from ..models.parameterized import ParameterizedNetwork
@@ -138,11 +136,10 @@ def networks_now(experiment: Experiment, settings: Settings) -> dict[str, str]:
 
 def planned_samples(config: TrainConfig) -> int:
     """How many samples a configuration's training sees."""
-    if config.model in END_POINT_MODELS:  # two trainings, each with its own phases
+    if config.network.model in END_POINT_MODELS:  # two trainings, each with its own phases
         halves = (config.steps - config.steps // 2, config.steps // 2)
-        return sum(planned_samples(replace(config, model="base_only", steps=steps)) for steps in halves)
-    counts = np.bincount([config.phase_at(step) for step in range(config.steps)], minlength=len(config.phases))
-    return int(sum(n * phase.batch_size for n, phase in zip(counts, config.phases, strict=True)))
+        return sum(planned_samples(replace(config.with_network(model="base_only"), steps=steps)) for steps in halves)
+    return config.samples
 
 
 def load_run(id_: str, settings: Settings) -> tuple[ParameterizedNetwork, dict]:

@@ -1,8 +1,9 @@
 """The paper's networks. Models know parameters and images, never operators."""
 
-from .base_network import BaseNetwork, Convolution, convolutions, edge_map
-from .baselines import MODELS, InputChannelNetwork, build_model, interpolated
+from .base_network import BaseNetwork, Convolution, dilated_layers, edge_map, pyramid_layers
+from .baselines import InputChannelNetwork, build_model, interpolated
 from .decoupled import DecoupledNetwork, PlainNetwork
+from .network_config import MODELS, NetworkConfig
 from .single_layer import SingleLayerTuner
 from .weight_learning import WeightLearningNetwork
 
@@ -12,11 +13,13 @@ __all__ = [
     "Convolution",
     "DecoupledNetwork",
     "InputChannelNetwork",
+    "NetworkConfig",
     "PlainNetwork",
     "SingleLayerTuner",
     "WeightLearningNetwork",
     "build_model",
-    "convolutions",
+    "dilated_layers",
     "edge_map",
     "interpolated",
+    "pyramid_layers",
 ]

@@ -1,7 +1,12 @@
-"""The base network: twenty convolutions that run with weights handed in from outside (paper, section 3.1)."""
+"""The base network: a list of convolutions that run with weights handed in from outside (paper, section 3.1).
+
+Two lists come with the library: `dilated_layers`, the paper's, and `pyramid_layers`, made for little compute. The
+network runs either, layer by layer.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 DILATIONS = (2, 4, 4, 8, 8, 16, 1)
+WIDTHS = (24, 48, 72, 96)
+OUTPUTS = ("residual", "direct", "gate")
+PADDINGS = ("replicate", "zeros")
+NORMALISATIONS = ("instance", "kernel")
 MINIMUM_SIZE = 16
 INPUT_RANGE = (-2.0, 3.0)  # unclipped noise leaves [0, 1]; 8-bit values by mistake are still caught
 NORM_EPSILON = 1e-5
@@ -17,7 +26,25 @@ NORM_EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution without bias, its weight not included. Padding keeps the size (divided by the stride)."""
+    """One convolution without bias, its weight not included, and its place in the network.
+
+    Parameters
+    ----------
+    name : str
+    in_channels, out_channels, kernel_size, stride, dilation : int
+        Padding keeps the size (divided by the stride).
+    transposed, depthwise : bool
+    padding : {"zeros", "replicate"}
+        What lies beyond the border; a transposed convolution pads with zeros.
+    activation : {"after", "before", "none"}
+        Where a ReLU stands.
+    shuffles : bool
+        Four channels of the result become a square of 2x2 pixels.
+    opens_block, closes_block : bool
+        What enters the first is added to what leaves the second.
+    saves, joins : bool
+        What leaves the first is added to what leaves the second, last saved first joined.
+    """
 
     name: str
     in_channels: int
@@ -27,8 +54,13 @@ class Convolution:
     dilation: int = 1
     transposed: bool = False
     depthwise: bool = False
+    padding: str = "zeros"
+    activation: str = "after"
+    shuffles: bool = False
     opens_block: bool = False
     closes_block: bool = False
+    saves: bool = False
+    joins: bool = False
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
@@ -44,7 +76,12 @@ class Convolution:
         taps = self.kernel_size**2 // (self.stride**2 if self.transposed else 1)
         return (1 if self.depthwise else self.in_channels) * taps
 
-    def __call__(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    @property
+    def margin(self) -> int:
+        """Pixels that are padded on each side."""
+        return self.dilation * ((self.kernel_size - 1) // 2)
+
+    def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """Convolve.
 
         Parameters
@@ -53,21 +90,35 @@ class Convolution:
         weight : tensor
             Of `weight_shape`: the same for all. Or (B, \\*weight_shape): one weight per image; then x is folded,
             (1, B * C, H, W), see `fold`, and the B convolutions are one grouped convolution.
+        bias : tensor (out_channels,) or (B, out_channels), optional
         """
         groups = self.in_channels if self.depthwise else 1
         if weight.dim() == 5:
             groups *= weight.shape[0]
             weight = weight.flatten(0, 1)
+        if bias is not None:
+            bias = bias.flatten().repeat(weight.shape[0] // bias.numel())
         if self.transposed:
-            return F.conv_transpose2d(x, weight, stride=self.stride, padding=1, groups=groups)
-        padding = self.dilation * (self.kernel_size // 2)
-        return F.conv2d(x, weight, stride=self.stride, padding=padding, dilation=self.dilation, groups=groups)
+            return F.conv_transpose2d(x, weight, bias, stride=self.stride, padding=self.margin, groups=groups)
+        margin = self.margin
+        if self.padding == "replicate" and margin:
+            x, margin = F.pad(x, (margin,) * 4, mode="replicate"), 0
+        return F.conv2d(x, weight, bias, stride=self.stride, padding=margin, dilation=self.dilation, groups=groups)
 
 
-def convolutions(
-    *, width: int = 64, dilations: Sequence[int] = DILATIONS, depthwise: bool = False, codes: int = 0
+def dilated_layers(
+    *,
+    width: int = 64,
+    dilations: Sequence[int] = DILATIONS,
+    depthwise: bool = False,
+    codes: int = 0,
+    outputs: int = 3,
+    padding: str = "zeros",
 ) -> list[Convolution]:
-    """The list of layers, in run order.
+    """The paper's list of layers, in run order.
+
+    Three convolutions (the third at stride 2), residual blocks of dilated convolutions, a transposed convolution back
+    to full size and two more convolutions.
 
     Parameters
     ----------
@@ -80,11 +131,15 @@ def convolutions(
         (section 5, there with width 128), instead of two 3x3 convolutions.
     codes : int
         Extra input channels (for the baseline that is fed its parameters as pictures).
+    outputs : int
+        Channels that the last convolution gives.
+    padding : {"zeros", "replicate"}
+        The paper's networks pad with zeros.
 
     Examples
     --------
     >>> import math
-    >>> layers = convolutions()
+    >>> layers = dilated_layers()
     >>> len(layers), sum(math.prod(layer.weight_shape) for layer in layers)
     (20, 696256)
     """
@@ -101,10 +156,71 @@ def convolutions(
                 (width, width, {"dilation": dilation, "opens_block": True}),
                 (width, width, {"dilation": dilation, "closes_block": True}),
             ]
-    specs += [(width, width, {"kernel_size": 4, "stride": 2, "transposed": True}), (width, width, {}), (width, 3, {})]
+    specs += [
+        (width, width, {"kernel_size": 4, "stride": 2, "transposed": True}),
+        (width, width, {}),
+        (width, outputs, {"activation": "none"}),
+    ]
+    return _numbered(specs, padding)
+
+
+def pyramid_layers(
+    *,
+    widths: Sequence[int] = WIDTHS,
+    blocks: int = 2,
+    tail: int = 0,
+    codes: int = 0,
+    outputs: int = 3,
+    padding: str = "replicate",
+) -> list[Convolution]:
+    """A pyramid of resolutions, in run order: half size, a quarter, an eighth ... and up again.
+
+    The picture enters with its 2x2 pixels as channels, so that no layer has many channels at full size. Each level has
+    residual blocks of two 3x3 convolutions, each after a ReLU; on the way up a level's own result is added.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels of each level, finest first.
+    blocks : int
+        Residual blocks per level, down and up.
+    tail : int
+        Channels of one more pointwise convolution before the last, for networks in which only its scale and shift
+        depend on the parameters (0: none).
+    codes, outputs, padding
+        See `dilated_layers`; `outputs` of a full-size pixel.
+
+    Examples
+    --------
+    >>> layers = pyramid_layers(widths=(8, 16))
+    >>> [layer.out_channels for layer in layers]
+    [8, 8, 8, 8, 8, 16, 16, 16, 16, 16, 32, 8, 8, 8, 8, 12]
+    """
+
+    def block(width: int) -> list:
+        first, second = {"opens_block": True}, {"closes_block": True}
+        return [(width, width, {"activation": "before", **place}) for place in (first, second)]
+
+    linear, down, up = {"activation": "none"}, {"kernel_size": 2, "stride": 2}, {"kernel_size": 1, "shuffles": True}
+    specs = [(4 * 3 + codes, widths[0], linear)]
+    for level, width in enumerate(widths):
+        if level:
+            channels_in, channels_out, place = specs[-1]
+            specs[-1] = (channels_in, channels_out, {**place, "saves": True})
+            specs.append((widths[level - 1], width, {**linear, **down}))
+        specs += blocks * block(width)
+    for coarse, fine in zip(widths[:0:-1], widths[-2::-1], strict=True):
+        specs += [(coarse, 4 * fine, {**linear, **up, "joins": True}), *(blocks * block(fine))]
+    if tail:
+        specs.append((widths[0], tail, {**linear, "kernel_size": 1}))
+    specs.append((tail or widths[0], 4 * outputs, {"activation": "before", "shuffles": True}))
+    return _numbered(specs, padding)
+
+
+def _numbered(specs: Sequence[tuple[int, int, dict]], padding: str) -> list[Convolution]:
     return [
-        Convolution(f"conv{number}", channels_in, channels_out, **settings)
-        for number, (channels_in, channels_out, settings) in enumerate(specs, start=1)
+        Convolution(f"conv{number}", channels_in, channels_out, padding=padding, **place)
+        for number, (channels_in, channels_out, place) in enumerate(specs, start=1)
     ]
 
 
@@ -146,60 +262,91 @@ def fold(x: torch.Tensor) -> torch.Tensor:
 
 
 def unfold(x: torch.Tensor, batch: int) -> torch.Tensor:
-    """The way back: (1, B * C, H, W) to (B, C, H, W)."""
+    """Undo `fold`: (1, B * C, H, W) to (B, C, H, W)."""
     return x.reshape(batch, -1, *x.shape[2:])
+
+
+def standardise_kernel(weight: torch.Tensor) -> torch.Tensor:
+    """Give each output channel's kernel, (..., in, k, k), mean 0 and norm 1."""
+    centred = weight - weight.mean((-3, -2, -1), keepdim=True)
+    return centred / (centred.square().sum((-3, -2, -1), keepdim=True).sqrt() + 1e-6)
 
 
 @dataclass
 class Features:
-    """A forward pass stopped halfway: what enters layer `layer` (and the skip connection around it)."""
+    """A forward pass stopped halfway: what enters layer `layer`, and what later layers add to their results."""
 
     x: torch.Tensor
     skip: torch.Tensor
     layer: int
     standardised: bool = False  # layer's convolution and statistics are done; its scale and shift are not
     batch: int = 1
+    saved: tuple[torch.Tensor, ...] = ()
 
 
 class BaseNetwork(nn.Module):
     """Learns what all parameter values share; its convolution weights come from outside.
 
-    Three convolutions (the third at stride 2), residual blocks of dilated convolutions, a transposed convolution
-    back to full size and two more convolutions. All but the last are followed by instance normalisation, whose
-    scale and shift are this module's own unless they are handed in too, and by a ReLU.
+    Every layer but the last has a scale and a shift per channel after its normalisation, which are this module's own
+    unless they are handed in too.
 
     Parameters
     ----------
-    width, dilations, depthwise, codes
-        See `convolutions` (paper: 64 channels, dilations 2, 4, 4, 8, 8, 16, 1). With `codes`, every layer adds a
-        learned part of its convolution's result to the normalised one.
-    residual_output : bool
-        The last convolution's result is added to the image (True), or is the output itself (False, the paper's
-        main networks).
+    layers : sequence of Convolution
+        See `dilated_layers` and `pyramid_layers`. Where the last one shuffles, the image enters as 2x2 pixels, too;
+        elsewhere together with its edge map.
+    normalisation : {"instance", "kernel"}
+        "instance" (paper): every channel of every image gets mean 0 and variance 1. "kernel": every output channel's
+        kernel gets mean 0 and norm 1 instead, so that an answer does not depend on far parts of a picture.
+    output : {"residual", "direct", "gate"}
+        What comes out: the image plus the last layer's result, that result itself (the paper's main networks), or
+        image * (1 + g) + r, with six results g and r a pixel.
+    codes : int
+        Extra input channels. With instance normalisation every layer then adds a learned part of its convolution's
+        result to the normalised one.
     """
 
     def __init__(
         self,
+        layers: Sequence[Convolution],
         *,
-        width: int = 64,
-        dilations: Sequence[int] = DILATIONS,
-        residual_output: bool = True,
-        depthwise: bool = False,
+        normalisation: str = "instance",
+        output: str = "residual",
         codes: int = 0,
     ):
         super().__init__()
-        if width < 1 or not dilations or min(dilations) < 1:
-            raise ValueError(f"width and dilations must be positive, got width {width}, dilations {tuple(dilations)}")
-        self.residual_output = residual_output
+        if normalisation not in NORMALISATIONS:
+            raise ValueError(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {normalisation!r}")
+        if output not in OUTPUTS:
+            raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
+        self.normalisation, self.output, self.codes = normalisation, output, codes
         self.channels_last = True  # the layout that convolutions are fastest in; the benchmarks compare it
         self.together: bool | None = None  # run the images of a batch in one convolution; None: on GPUs
-        self.convolutions = convolutions(width=width, dilations=dilations, depthwise=depthwise, codes=codes)
+        self.frozen_statistics = False  # derivatives take means and variances of images as constants
+        self.convolutions = list(layers)
+        self.unshuffles = self.convolutions[-1].shuffles
         self.norm_channels = [layer.out_channels for layer in self.convolutions[:-1]]
-        self.scale = nn.Parameter(torch.ones(sum(self.norm_channels)))
+        starts = [torch.full((layer.out_channels,), self.initial_scale(layer)) for layer in self.convolutions[:-1]]
+        self.scale = nn.Parameter(torch.cat(starts))
         self.shift = nn.Parameter(torch.zeros(sum(self.norm_channels)))
         self.mix = None
-        if codes:  # normalisation would cancel constant pictures: each layer keeps a part of what comes in
+        if codes and normalisation == "instance":  # it would cancel constant pictures: each layer keeps a part of them
             self.mix = nn.Parameter(torch.tensor([1.0] + [0.0] * (len(self.norm_channels) - 1)))
+
+    def sharing(
+        self, *, layers: Sequence[Convolution] | None = None, frozen_statistics: bool = False
+    ) -> BaseNetwork:
+        """The same parameters, not copies, with other layers in the places of these, or with constant statistics."""
+        other = copy.copy(self)
+        other.convolutions = self.convolutions if layers is None else list(layers)
+        other.frozen_statistics = frozen_statistics
+        return other
+
+    def initial_scale(self, layer: Convolution) -> float:
+        """What a layer's scale starts from: with standardised kernels it keeps the variance, and blocks start small."""
+        if self.normalisation == "instance":
+            return 1.0
+        return 0.2 if layer.closes_block else 2**0.5 if layer.activation == "before" else 1.0
 
     def scale_and_shift(self, index: int, weights: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Of normalisation number `index` (from 0): the given ones, else the module's own; (C,) or (B, C) each."""
@@ -212,6 +359,9 @@ class BaseNetwork(nn.Module):
 
     def normalise(self, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
         """Instance normalisation of every channel of every image to its scale and shift."""
+        if self.frozen_statistics:
+            variance, mean = torch.var_mean(x.detach(), dim=(2, 3), correction=0, keepdim=True)
+            return apply_scale_and_shift((x - mean) * (variance + NORM_EPSILON).rsqrt(), scale, shift)
         if scale.dim() == 2 and x.shape[0] > 1:  # one pair per image, images not folded
             return apply_scale_and_shift(F.instance_norm(x, eps=NORM_EPSILON), scale, shift)
         scale, shift = scale.flatten(), shift.flatten()
@@ -222,7 +372,9 @@ class BaseNetwork(nn.Module):
             return F.batch_norm(x, None, None, scale, shift, training=True, eps=NORM_EPSILON)
         return F.instance_norm(x, weight=scale, bias=shift, eps=NORM_EPSILON)
 
-    def convolve(self, layer: Convolution, x: torch.Tensor, weight: torch.Tensor, batch: int) -> torch.Tensor:
+    def convolve(
+        self, layer: Convolution, x: torch.Tensor, weight: torch.Tensor, batch: int, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Fold or unfold the images as the weight asks for, then convolve."""
         generated = weight.dim() == 5 and batch > 1
         if weight.dim() == 5 and batch == 1:
@@ -233,13 +385,38 @@ class BaseNetwork(nn.Module):
         elif folded and not generated:
             x = unfold(x, batch)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return layer(x.contiguous(memory_format=layout), weight)
+        return layer(x.contiguous(memory_format=layout), weight, bias)
+
+    def convolve_and_normalise(
+        self, index: int, x: torch.Tensor, weights: Mapping[str, torch.Tensor], batch: int
+    ) -> torch.Tensor:
+        """Layer number `index` (from 0) up to its scale and shift."""
+        layer = self.convolutions[index]
+        weight = weights[layer.name]
+        if index == len(self.norm_channels):
+            return self.convolve(layer, x, weight, batch)
+        scale, shift = self.scale_and_shift(index, weights)
+        if self.normalisation == "instance":
+            x = self.convolve(layer, x, weight, batch)
+            normal = self.normalise(x, scale, shift)
+            return normal if self.mix is None else torch.addcmul(normal, x, self.mix[index].to(x.dtype))
+        weight = standardise_kernel(weight)
+        if scale.dim() == 1 or weight.dim() == 5:  # fewer kernels than pixels: scale the kernels
+            weight = weight * scale[..., None, None, None]
+            return self.convolve(layer, x, weight, batch, shift)
+        return apply_scale_and_shift(unfold(self.convolve(layer, x, weight, batch), batch), scale, shift)
 
     def begin(self, image: torch.Tensor, codes: torch.Tensor | None = None) -> Features:
-        """What the first layer sees: the image, its edge map and (for the baseline) code pictures."""
-        channels = [image, edge_map(image)]
+        """What the first layer sees: the image with its edge map, or its 2x2 pixels; and (for the baseline) codes."""
+        if self.unshuffles:
+            height, width = image.shape[2:]
+            step = 2 * 2 ** sum(layer.saves for layer in self.convolutions)
+            image = F.pad(image, (0, -width % step, 0, -height % step), mode="replicate")
+            channels = [F.pixel_unshuffle(image - 0.5, 2)]
+        else:
+            channels = [image, edge_map(image)]
         if codes is not None:
-            channels.append(codes[:, :, None, None].expand(-1, -1, *image.shape[2:]).to(image))
+            channels.append(codes[:, :, None, None].expand(-1, -1, *channels[0].shape[2:]).to(image))
         x = torch.cat(channels, dim=1)
         return Features(x, x, layer=0, batch=len(image))
 
@@ -253,37 +430,48 @@ class BaseNetwork(nn.Module):
     ) -> Features:
         """Run layers from where `features` stopped up to (not including) layer `until`, default the end.
 
-        With `standardise`, the convolution of layer `until` and its normalisation to mean 0 and variance 1 are run,
-        too: all of it that does not depend on its scale and shift.
+        With `standardise`, the convolution of layer `until` and its normalisation are run, too: all of it that does
+        not depend on its scale and shift.
         """
         until = len(self.convolutions) if until is None else until
-        x, skip, batch = features.x, features.skip, features.batch
+        x, skip, saved, batch = features.x, features.skip, list(features.saved), features.batch
         for index in range(features.layer, until):
             layer = self.convolutions[index]
             if index == features.layer and features.standardised:
                 x = apply_scale_and_shift(x, *self.scale_and_shift(index, weights))
             else:
-                if layer.opens_block:
-                    skip = x
-                x = self.convolve(layer, x, weights[layer.name], batch)
-                if index == len(self.convolutions) - 1:
-                    return Features(unfold(x, batch), skip, until, batch=batch)
-                normal = self.normalise(x, *self.scale_and_shift(index, weights))
-                x = normal if self.mix is None else torch.addcmul(normal, x, self.mix[index].to(x.dtype))
-            if layer.closes_block:
-                x = x + skip.reshape(x.shape)
-            x = F.relu(x)
+                skip = x if layer.opens_block else skip
+                x = F.relu(x) if layer.activation == "before" else x
+                x = self.convolve_and_normalise(index, x, weights, batch)
+            x = F.pixel_shuffle(x, 2) if layer.shuffles else x
+            x = x + saved.pop().reshape(x.shape) if layer.joins else x
+            x = x + skip.reshape(x.shape) if layer.closes_block else x
+            x = F.relu(x) if layer.activation == "after" else x
+            if layer.saves:
+                saved.append(x)
         if standardise:
             layer = self.convolutions[until]
             skip = x if layer.opens_block else skip
-            x = F.instance_norm(unfold(self.convolve(layer, x, weights[layer.name], batch), batch), eps=NORM_EPSILON)
-            skip = unfold(skip, batch)
-        return Features(x, skip, until, standardise, batch)
+            x = F.relu(x) if layer.activation == "before" else x
+            x = self.convolve_standardised(layer, x, weights[layer.name], batch)
+        x, skip, *saved = (unfold(part, batch) for part in (x, skip, *saved))
+        return Features(x, skip, until, standardise, batch, tuple(saved))
+
+    def convolve_standardised(
+        self, layer: Convolution, x: torch.Tensor, weight: torch.Tensor, batch: int
+    ) -> torch.Tensor:
+        """A layer's result before its scale and shift, (B, C, H, W)."""
+        if self.normalisation == "kernel":
+            return unfold(self.convolve(layer, x, standardise_kernel(weight), batch), batch)
+        return F.instance_norm(unfold(self.convolve(layer, x, weight, batch), batch), eps=NORM_EPSILON)
 
     def finish(self, image: torch.Tensor, features: Features) -> torch.Tensor:
-        """The answer: cropped to the image's size (an odd size came back one pixel larger), added to the image."""
+        """The answer: cropped to the image's size (others than multiples come back larger), put together with it."""
         x = features.x[..., : image.shape[2], : image.shape[3]]
-        return image + x if self.residual_output else x
+        if self.output == "gate":
+            gain, offset = x.to(image.dtype).chunk(2, dim=1)
+            return torch.addcmul(image + offset, image, gain)
+        return image + x if self.output == "residual" else x
 
     def forward(
         self, image: torch.Tensor, weights: Mapping[str, torch.Tensor], codes: torch.Tensor | None = None

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from ..parameters import Parameter
-from .base_network import DILATIONS, BaseNetwork
 from .decoupled import DecoupledNetwork
+from .network_config import NetworkConfig
 from .parameterized import ParameterizedNetwork
 from .transfer import all_weights
 from .weight_learning import WeightLearningNetwork
 
 # the last two are trained at the two ends of the range and interpolated between
 END_POINT_MODELS = {"interpolation": "conv(all)+norm(all)", "adafm": "norm(all)"}
-MODELS = ("decoupled", "input_channels", "film", "base_only", *END_POINT_MODELS)
 
 
 class InputChannelNetwork(ParameterizedNetwork):
@@ -23,10 +23,8 @@ class InputChannelNetwork(ParameterizedNetwork):
 
     Parameters
     ----------
-    parameters, operator, rescaling, operator_code
+    parameters, operator, config, **settings
         See `ParameterizedNetwork`.
-    width, dilations, depthwise, residual_output
-        See `BaseNetwork`.
 
     Notes
     -----
@@ -43,26 +41,15 @@ class InputChannelNetwork(ParameterizedNetwork):
     def __init__(
         self,
         parameters: Sequence[Parameter] | Mapping[str, Sequence[Parameter]],
+        config: NetworkConfig | None = None,
         *,
         operator: str = "",
-        rescaling: str = "log",
-        operator_code: str = "one_hot",
-        width: int = 64,
-        dilations: Sequence[int] = DILATIONS,
-        depthwise: bool = False,
-        residual_output: bool = True,
+        **settings,
     ):
-        super().__init__(parameters, operator=operator, rescaling=rescaling, operator_code=operator_code)
-        base = {
-            "width": width,
-            "dilations": list(dilations),
-            "depthwise": depthwise,
-            "residual_output": residual_output,
-        }
-        self.config |= base
-        self.base_network = BaseNetwork(**base, codes=self.gamma_code.codes)
+        super().__init__(parameters, config, operator=operator, **{"model": "input_channels", **settings})
+        self.base_network = self.config.base_network(self.gamma_code.codes)
         self.weight_learning_network = WeightLearningNetwork(
-            self.base_network.convolutions, codes=self.gamma_code.codes, generated="none", last_is_zero=residual_output
+            self.base_network, codes=self.gamma_code.codes, generated="none", last_is_zero=self.config.last_is_zero
         )
 
     def answer(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
@@ -72,42 +59,35 @@ class InputChannelNetwork(ParameterizedNetwork):
 
 def build_model(
     parameters: Sequence[Parameter] | Mapping[str, Sequence[Parameter]],
+    config: NetworkConfig | None = None,
     *,
-    model: str = "decoupled",
     operator: str = "",
-    generated: str = "conv(all)",
-    hidden: int = 0,
-    relu: bool = True,
-    trunk: Sequence[int] = (),
     **settings,
 ) -> ParameterizedNetwork:
-    """An untrained network of one kind.
+    """An untrained network of one kind, as ``config.model`` says.
+
+    "decoupled"
+        `DecoupledNetwork` (the paper).
+    "input_channels"
+        `InputChannelNetwork`.
+    "film"
+        Conditional instance normalisation: the code generates the scale and shift of every normalisation, and no
+        convolution (Perez et al. 2018).
+    "base_only"
+        The base network alone: it takes no parameter, and answers the same for all (Table 13, where it is
+        trained on a single value).
+    "interpolation", "adafm"
+        One net for the low end of the range, and a second one that starts from it for the high end; in between
+        the weights are interpolated, linearly in the code (deep network interpolation, Wang et al. 2019). With
+        "adafm" the convolutions stay as they are and only the scale and shift of the normalisations follow the
+        high end (He et al. 2019, feature modification with filters of size 1). This function gives one end;
+        `train` trains both and joins them with `interpolated`.
 
     Parameters
     ----------
-    parameters, operator
-        See `ParameterizedNetwork`.
-    model : str
-        "decoupled"
-            `DecoupledNetwork` (the paper).
-        "input_channels"
-            `InputChannelNetwork`.
-        "film"
-            Conditional instance normalisation: the code generates the scale and shift of every normalisation, and no
-            convolution (Perez et al. 2018).
-        "base_only"
-            The base network alone: it hears no parameter, and answers the same for all (Table 13, where it is
-            trained on a single value).
-        "interpolation", "adafm"
-            One net for the low end of the range, and a second one that starts from it for the high end; in between
-            the weights are interpolated, linearly in the code (deep network interpolation, Wang et al. 2019). With
-            "adafm" the convolutions stay as they are and only the scale and shift of the normalisations follow the
-            high end (He et al. 2019, feature modification with filters of size 1). This function gives one end;
-            `train` trains both and joins them with `interpolated`.
-    generated, hidden, relu, trunk
-        See `DecoupledNetwork`; only for "decoupled" (`hidden`, `relu` and `trunk` for "film" as well).
-    **settings
-        Keywords that all kinds share: width, dilations, depthwise, residual_output, rescaling, operator_code.
+    parameters, operator, config, **settings
+        See `ParameterizedNetwork`. `generated` counts for "decoupled" only; `hidden`, `relu` and `trunk` for "film" as
+        well.
 
     References
     ----------
@@ -124,16 +104,14 @@ def build_model(
     >>> net.weight_learning_network.generated[0], len(net.weight_learning_network.generated)
     ('norm1', 19)
     """
-    if model not in MODELS:
-        raise ValueError(f"model must be one of {', '.join(MODELS)}, got {model!r}")
-    if model == "input_channels":
-        return InputChannelNetwork(parameters, operator=operator, **settings)
-    heads = {"hidden": hidden, "relu": relu, "trunk": trunk}
-    if model == "film":
-        generated = "norm(all)"
-    elif model != "decoupled":
-        generated, heads = "none", {}
-    return DecoupledNetwork(parameters, operator=operator, generated=generated, **heads, **settings)
+    config = replace(config or NetworkConfig(), **settings)
+    if config.model == "input_channels":
+        return InputChannelNetwork(parameters, config, operator=operator)
+    if config.model == "film":
+        config = replace(config, generated="norm(all)")
+    elif config.model != "decoupled":
+        config = replace(config, generated="none", hidden=0, trunk=())
+    return DecoupledNetwork(parameters, config, operator=operator)
 
 
 def interpolated(
@@ -157,10 +135,10 @@ def interpolated(
         Networks of different forms, or with something generated, or not of one parameter.
     """
     operators = low.operators
-    if operators != high.operators or low.config != high.config or low.config["generated"] != "none":
+    if operators != high.operators or low.config != high.config or low.config.generated != "none":
         raise ValueError("interpolated needs two networks of the same form with generated='none'")
     check_one_parameter(operators)
-    net = DecoupledNetwork(operators, **{**low.config, "generated": generated})
+    net = DecoupledNetwork(operators, replace(low.config, model="decoupled", generated=generated))
     with torch.no_grad():
         net.base_network.load_state_dict(low.base_network.state_dict())
         ends = [all_weights(one) for one in (low, high)]

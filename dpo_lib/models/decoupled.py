@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ..parameters import Parameter
-from .base_network import DILATIONS, BaseNetwork
+from .base_network import BaseNetwork
+from .network_config import NetworkConfig
 from .parameterized import ParameterizedNetwork
 from .single_layer import SingleLayerTuner
 from .weight_learning import WeightLearningNetwork
@@ -21,12 +22,8 @@ class DecoupledNetwork(ParameterizedNetwork):
 
     Parameters
     ----------
-    parameters, operator, rescaling, operator_code
-        See `ParameterizedNetwork` (paper: linear rescaling, operator code "number").
-    width, dilations, depthwise, residual_output
-        See `BaseNetwork`.
-    generated, hidden, relu, trunk
-        See `WeightLearningNetwork`. With a late `generated`, such as "norm(last)", `tuner` makes new values cheap.
+    parameters, operator, config, **settings
+        See `ParameterizedNetwork`. With a late `generated`, such as "norm(last)", `tuner` makes new values cheap.
 
     Examples
     --------
@@ -39,31 +36,21 @@ class DecoupledNetwork(ParameterizedNetwork):
     def __init__(
         self,
         parameters: Sequence[Parameter] | Mapping[str, Sequence[Parameter]],
+        config: NetworkConfig | None = None,
         *,
         operator: str = "",
-        rescaling: str = "log",
-        operator_code: str = "one_hot",
-        width: int = 64,
-        dilations: Sequence[int] = DILATIONS,
-        depthwise: bool = False,
-        residual_output: bool = True,
-        generated: str = "conv(all)",
-        hidden: int = 0,
-        relu: bool = True,
-        trunk: Sequence[int] = (),
+        **settings,
     ):
-        super().__init__(parameters, operator=operator, rescaling=rescaling, operator_code=operator_code)
-        base = {
-            "width": width,
-            "dilations": list(dilations),
-            "depthwise": depthwise,
-            "residual_output": residual_output,
-        }
-        weight = {"generated": generated, "hidden": hidden, "relu": relu, "trunk": list(trunk)}
-        self.config |= {**base, **weight}
-        self.base_network = BaseNetwork(**base)
+        super().__init__(parameters, config, operator=operator, **settings)
+        self.base_network = self.config.base_network()
         self.weight_learning_network = WeightLearningNetwork(
-            self.base_network.convolutions, codes=self.gamma_code.codes, last_is_zero=residual_output, **weight
+            self.base_network,
+            codes=self.gamma_code.codes,
+            generated=self.config.generated,
+            hidden=self.config.hidden,
+            relu=self.config.relu,
+            trunk=self.config.trunk,
+            last_is_zero=self.config.last_is_zero,
         )
 
     def weights(

@@ -24,6 +24,7 @@ def activate_and_convolve(
     *,
     scale: torch.Tensor,
     shift: torch.Tensor,
+    padding: str = "zeros",
     room: Sequence[torch.Tensor] | None = None,
 ) -> torch.Tensor:
     r"""relu(scale * x + shift), then a 3x3 convolution to few channels: for processors, several times as fast.
@@ -34,6 +35,8 @@ def activate_and_convolve(
         Quickest in the channels_last layout.
     weight : tensor (D, C, 3, 3)
     scale, shift : tensor (C,) or (B, C)
+    padding : {"zeros", "replicate"}
+        What the convolution sees beyond the border.
     room : list of tensor, optional
         From `working_room`.
 
@@ -77,7 +80,8 @@ def activate_and_convolve(
         bend = torch.where(flat, 0, -b / torch.where(flat, 1, s))
         low = torch.where(s > 0, bend, -torch.inf)
         high = torch.where(s < 0, bend, torch.inf)
-        out[:, 1:-1] = _spread((taps @ torch.where(flat, b.relu(), b)).view(3, 3, outputs), height, width)
+        constant = (taps @ torch.where(flat, b.relu(), b)).view(3, 3, outputs)
+        out[:, 1:-1] = _spread(constant, height, width, padding)
         matrix[:, : 9 * outputs] = (taps * torch.where(flat, 0, s)).t()
         falling = bool((s < 0).any())
         for top in range(0, height, rows):
@@ -90,15 +94,28 @@ def activate_and_convolve(
             to_neighbours = planes[:, : n * width].copy_(product.t()[: 9 * outputs])
             to_neighbours = to_neighbours.view(3, 3, outputs, n, width)
             for down in range(3):  # what tap (down, right) takes from (y, x) belongs to (y + 1 - down, x + 1 - right)
-                target = out[:, top + 2 - down : top + 2 - down + n]
-                target += to_neighbours[down, 1]
-                target[..., 1:] += to_neighbours[down, 0, ..., :-1]
-                target[..., :-1] += to_neighbours[down, 2, ..., 1:]
+                _add_row(out[:, top + 2 - down : top + 2 - down + n], to_neighbours[down], padding)
+            if padding == "replicate" and top == 0:
+                _add_row(out[:, 1:2], to_neighbours[0, :, :, :1], padding)
+            if padding == "replicate" and top + n == height:
+                _add_row(out[:, -2:-1], to_neighbours[2, :, :, -1:], padding)
     return result[:, :, 1:-1]
 
 
-def _spread(taps: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """What a constant gives through a convolution padded with zeros: taps (3, 3, D) to (D, height, width)."""
+def _add_row(target: torch.Tensor, from_right: torch.Tensor, padding: str) -> None:
+    """Add what the three taps of one kernel row, (3, D, n, W), give to rows of the result, (D, n, W)."""
+    target += from_right[1]
+    target[..., 1:] += from_right[0, ..., :-1]
+    target[..., :-1] += from_right[2, ..., 1:]
+    if padding == "replicate":
+        target[..., 0] += from_right[0, ..., 0]
+        target[..., -1] += from_right[2, ..., -1]
+
+
+def _spread(taps: torch.Tensor, height: int, width: int, padding: str) -> torch.Tensor:
+    """What a constant gives through a padded convolution: taps (3, 3, D) to (D, height, width)."""
+    if padding == "replicate":
+        return taps.sum((0, 1))[:, None, None].expand(-1, height, width)
     corner = torch.conv2d(taps.new_ones(1, 1, 3, 3), taps.permute(2, 0, 1)[:, None], padding=1)[0]
     down, right = (1 - (torch.arange(n) == 0).long() + (torch.arange(n) == n - 1).long() for n in (height, width))
     return corner[:, down.to(taps.device)][..., right.to(taps.device)]

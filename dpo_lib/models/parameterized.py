@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -11,9 +12,8 @@ from torch import nn
 from ..images import as_batch
 from ..parameters import Parameter, as_gamma
 from .base_network import INPUT_RANGE, MINIMUM_SIZE
+from .network_config import OPERATOR_CODES, RESCALINGS, NetworkConfig
 
-RESCALINGS = ("linear", "log")
-OPERATOR_CODES = ("number", "one_hot", "embedding")
 EMBEDDING_SIZE = 8
 
 
@@ -121,22 +121,26 @@ class ParameterizedNetwork(nn.Module):
         name to parameters.
     operator : str
         The operator's name where `parameters` is a sequence.
-    rescaling, operator_code
-        See `GammaCode`.
+    config : NetworkConfig, optional
+        The form; default: the paper's base network.
+    **settings
+        Changes to `config`, by the names of its fields.
     """
 
     def __init__(
         self,
         parameters: Sequence[Parameter] | Mapping[str, Sequence[Parameter]],
+        config: NetworkConfig | None = None,
         *,
         operator: str = "",
-        rescaling: str = "log",
-        operator_code: str = "one_hot",
+        **settings,
     ):
         super().__init__()
+        self.config = replace(config or NetworkConfig(), **settings)
         operators = parameters if isinstance(parameters, Mapping) else {operator: parameters}
-        self.gamma_code = GammaCode(operators, rescaling=rescaling, operator_code=operator_code)
-        self.config: dict = {"rescaling": rescaling, "operator_code": operator_code}
+        self.gamma_code = GammaCode(
+            operators, rescaling=self.config.rescaling, operator_code=self.config.operator_code
+        )
         self.card: dict = {}
 
     @property
@@ -175,10 +179,7 @@ class ParameterizedNetwork(nn.Module):
         TypeError, ValueError
             Bad image (at least 16 pixels a side), value or operator; the message says what was expected.
         """
-        if self.training and isinstance(image, torch.Tensor):  # the training loop's own batches need no check
-            batch, restore = image, lambda result: result
-        else:
-            batch, restore = as_batch(image, minimum_size=MINIMUM_SIZE, low=INPUT_RANGE[0], high=INPUT_RANGE[1])
+        batch, restore = as_batch(image, minimum_size=MINIMUM_SIZE, low=INPUT_RANGE[0], high=INPUT_RANGE[1])
         code = self.gamma_code(value, operator=operator, batch=batch.shape[0], check_range=check_range)
         if isinstance(image, torch.Tensor):
             return self.answer(batch, code)

@@ -12,12 +12,13 @@ import torch
 
 from ..files import write_atomically
 from ..parameters import Parameter
-from .baselines import InputChannelNetwork
+from .baselines import InputChannelNetwork, build_model
 from .decoupled import DecoupledNetwork
+from .network_config import NetworkConfig
 from .parameterized import ParameterizedNetwork
 
 FORMAT = "dpo_lib 1"
-KINDS = {"decoupled": DecoupledNetwork, "input_channels": InputChannelNetwork}
+FORMS = (DecoupledNetwork, InputChannelNetwork)
 
 
 def save_network(
@@ -36,15 +37,13 @@ def save_network(
     """
     from safetensors.torch import save_file
 
-    kind = next((kind for kind, form in KINDS.items() if type(network) is form), None)
-    if kind is None:
-        forms = ", ".join(form.__name__ for form in KINDS.values())
+    if type(network) not in FORMS:
+        forms = ", ".join(form.__name__ for form in FORMS)
         raise TypeError(f"expected a network of one of the forms {forms}, got {type(network).__name__}")
     form = {
         "format": FORMAT,
-        "kind": kind,
         "operators": {name: [asdict(p) for p in parameters] for name, parameters in network.operators.items()},
-        "network": network.config,
+        "network": asdict(network.config),
     }
     tensors = {
         name: tensor.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
@@ -84,10 +83,11 @@ def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu")
         name: [Parameter(**{**p, "test_values": tuple(p["test_values"])}) for p in parameters]
         for name, parameters in form["operators"].items()
     }
-    kind = form.get("kind", "decoupled")
-    if kind not in KINDS:
-        raise ValueError(f"{path} holds a network of unknown kind {kind!r}, not {', '.join(KINDS)}: update dpo_lib")
-    network = KINDS[kind](operators, **form["network"])
+    stored = {"model": form.get("kind", "decoupled"), **form["network"]}  # "kind": files of the first version
+    try:
+        network = build_model(operators, NetworkConfig.from_file(stored))
+    except ValueError as error:
+        raise ValueError(f"{path} holds a network of an unknown form: {error}") from error
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:

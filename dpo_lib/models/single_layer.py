@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ..images import as_batch
 from .base_network import INPUT_RANGE, MINIMUM_SIZE, Features
 from .fused import activate_and_convolve, working_room
 from .parameterized import ParameterizedNetwork
+from .weight_learning import Generated
 
 
-def first_generated(generated: Sequence[str]) -> tuple[int, bool]:
-    """Number (from 0) of the first layer that depends on gamma, and whether its convolution does, too.
-
-    >>> first_generated(("norm19",)), first_generated(("conv20", "norm7")), first_generated(("norm19", "conv19_in"))
-    ((18, False), (6, False), (18, True))
-    """
-    numbers = [int(re.search(r"\d+", name)[0]) for name in generated]
-    first = min(numbers)
-    convolution = any(n == first and name.startswith("conv") for n, name in zip(numbers, generated, strict=True))
-    return first - 1, convolution
+def first_generated(generated: Sequence[Generated]) -> tuple[int, bool]:
+    """Number (from 0) of the first layer that depends on gamma, and whether its convolution does, too."""
+    first = min(tensor.layer for tensor in generated)
+    return first - 1, any(tensor.layer == first and tensor.kind == "conv" for tensor in generated)
 
 
 class SingleLayerTuner:
@@ -67,7 +63,7 @@ class SingleLayerTuner:
         layer, convolution = first_generated(generated)
         if layer == 0 and convolution:
             raise ValueError(
-                f"a tuner shares what comes before the first generated tensor, but {network.config['generated']} "
+                f"a tuner shares what comes before the first generated tensor, but {network.config.generated} "
                 "generates the first convolution: use a network with generated='norm(last)' or another late layer"
             )
         batch, self._restore = as_batch(image, minimum_size=MINIMUM_SIZE, low=INPUT_RANGE[0], high=INPUT_RANGE[1])
@@ -78,9 +74,12 @@ class SingleLayerTuner:
             features = base.advance(base.begin(self.image), fixed, until=layer, standardise=not convolution)
         self.features = _without_needless_skip(features, base.convolutions)
         last = base.convolutions[-1]
-        # a generated slice of the last convolution has a plain rest in `fixed`, hence both conditions
-        plain = last.name in fixed and not any(name.startswith(last.name) for name in generated)
-        self.only_activation = not convolution and layer == len(base.convolutions) - 2 and plain
+        kept = base.convolutions[layer]
+        self.only_activation = (
+            [tensor.layer for tensor in generated] == [len(base.convolutions) - 1]
+            and not (convolution or kept.closes_block or kept.joins or kept.shuffles)
+            and last.kernel_size == 3
+        )
         if self.only_activation and self.image.device.type == "cpu":
             self.features.x = self.features.skip = self.features.x.contiguous(memory_format=torch.channels_last)
             self._room = working_room(self.features.x, outputs=last.out_channels)
@@ -88,7 +87,7 @@ class SingleLayerTuner:
     @property
     def memory_bytes(self) -> int:
         """Memory of the features that are kept."""
-        kept = {id(x): x for x in (self.features.x, self.features.skip)}
+        kept = {id(x): x for x in (self.features.x, self.features.skip, *self.features.saved)}
         return sum(x.numel() * x.element_size() for x in kept.values())
 
     @torch.no_grad()
@@ -110,7 +109,10 @@ class SingleLayerTuner:
         if self.only_activation and self.image.device.type == "cpu":
             scale, shift = base.scale_and_shift(self.layer, weights)
             last = weights[base.convolutions[-1].name]
-            x = activate_and_convolve(self.features.x, last, scale=scale, shift=shift, room=self._room)
+            x = activate_and_convolve(
+                self.features.x, last, scale=scale, shift=shift, padding=base.convolutions[-1].padding, room=self._room
+            )
+            x = F.pixel_shuffle(x, 2) if base.convolutions[-1].shuffles else x
             done = Features(x, x, self.layer + 2, batch=len(self.image))
         else:
             done = base.advance(self.features, weights)
@@ -125,4 +127,4 @@ def _without_needless_skip(features: Features, layers: Sequence) -> Features:
     needed = mark is not None and mark.closes_block
     x = features.x.contiguous()
     skip = features.skip.contiguous() if needed else x
-    return Features(x, skip, features.layer, features.standardised, features.batch)
+    return replace(features, x=x, skip=skip)

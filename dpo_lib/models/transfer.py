@@ -8,6 +8,7 @@ import torch
 
 from .decoupled import DecoupledNetwork
 from .parameterized import GammaCode, ParameterizedNetwork
+from .weight_learning import last_linear
 
 
 def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> None:
@@ -62,9 +63,10 @@ def base_at_mid_range(network: ParameterizedNetwork) -> DecoupledNetwork:
     ValueError
         The network has input channels for its parameters.
     """
-    if network.config.get("generated") is None:
+    if not isinstance(network, DecoupledNetwork):
         raise ValueError(f"expected a decoupled network to begin with, got a {type(network).__name__}")
-    plain = DecoupledNetwork(network.operators, **{**network.config, "generated": "none", "hidden": 0, "trunk": []})
+    form = replace(network.config, model="base_only", generated="none", hidden=0, trunk=())
+    plain = DecoupledNetwork(network.operators, form)
     _copy_mid_range(plain, network)
     plain.card = network.card
     return plain
@@ -80,10 +82,9 @@ def _copy_mid_range(network: ParameterizedNetwork, initial: ParameterizedNetwork
     network.base_network.shift.copy_(torch.cat([weights[f"norm{k}"][1] for k in range(1, len(layers))]))
     for name, weight in learning.fixed.items():
         weight[:, : weights[name].shape[1]] = weights[name]
-    for name, head in learning.heads.items():
-        last = head if isinstance(head, torch.nn.Linear) else head[-1]
-        whole, part = weights[name.partition("_")[0]], name.partition("_")[2]
-        whole = {"": whole, "in": whole[:, :1], "out": whole[:1]}[part]
+    for tensor in learning.generated:
+        last, whole = last_linear(learning.heads[tensor.name]), weights[f"{tensor.kind}{tensor.layer}"]
+        whole = {"": whole, "in": whole[:, :1], "out": whole[:1]}[tensor.part]
         last.bias.copy_(whole.flatten())
         last.weight.zero_()
 

@@ -6,16 +6,34 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from .base_network import Convolution
+from .base_network import BaseNetwork, Convolution
 
 CODE_SPREAD = 0.3  # how far the ends of the code's range start from the middle, in parts of the weight
 
 
-def generated_names(where: str, layers: Sequence[Convolution]) -> tuple[str, ...]:
+class Generated(NamedTuple):
+    """A tensor that depends on gamma: a layer's convolution, a slice of it, or its scale and shift."""
+
+    kind: str  # "conv" or "norm"
+    layer: int  # from 1
+    part: str = ""  # of a convolution: "in", the slice of the first input channel, or "out", of the first output
+
+    @property
+    def name(self) -> str:
+        """What weights and heads are called by.
+
+        >>> Generated("conv", 19, "in").name, Generated("norm", 7).name
+        ('conv19_in', 'norm7')
+        """
+        return f"{self.kind}{self.layer}" + (f"_{self.part}" if self.part else "")
+
+
+def generated_tensors(where: str, layers: Sequence[Convolution]) -> tuple[Generated, ...]:
     """Spell out which tensors are generated (paper, Table 12).
 
     Parameters
@@ -32,16 +50,16 @@ def generated_names(where: str, layers: Sequence[Convolution]) -> tuple[str, ...
 
     Examples
     --------
-    >>> from dpo_lib.models import convolutions
-    >>> generated_names("norm(19)+conv(20)", convolutions())
-    ('norm19', 'conv20')
+    >>> from dpo_lib.models import dilated_layers
+    >>> [tensor.name for tensor in generated_tensors("norm(19)+conv(20)", dilated_layers())]
+    ['norm19', 'conv20']
     """
     if where == "none":
         return ()
-    names: list[str] = []
+    tensors: list[Generated] = []
     for word in where.split("+"):
-        match = re.fullmatch(r"(conv|norm)\((all|last|\d+)\)(\.in|\.out)?", word.strip())
-        kind, number, part = match.groups() if match else ("", "", None)
+        match = re.fullmatch(r"(conv|norm)\((all|last|\d+)\)(?:\.(in|out))?", word.strip())
+        kind, number, part = match.groups("") if match else ("", "", "")
         count = len(layers) - (kind == "norm")
         number = str(count) if number == "last" else number
         bad = not match or (part and (kind == "norm" or number == "all"))
@@ -51,8 +69,8 @@ def generated_names(where: str, layers: Sequence[Convolution]) -> tuple[str, ...
                 f"{len(layers)} (norm: {len(layers) - 1}), several joined by +, or none, got {where!r}"
             )
         numbers = range(1, count + 1) if number == "all" else [int(number)]
-        names += [f"{kind}{k}{(part or '').replace('.', '_')}" for k in numbers]
-    return tuple(names)
+        tensors += [Generated(kind, k, part) for k in numbers]
+    return tuple(tensors)
 
 
 class WeightLearningNetwork(nn.Module):
@@ -60,11 +78,12 @@ class WeightLearningNetwork(nn.Module):
 
     Parameters
     ----------
-    layers : sequence of Convolution
+    base_network : BaseNetwork
+        Whose weights these are.
     codes : int
         Length m of the code gamma.
     generated : str
-        Which tensors depend on gamma, see `generated_names` (paper: every convolution).
+        Which tensors depend on gamma, see `generated_tensors` (paper: every convolution).
     hidden : int
         Width of a hidden layer in each head (Table 13; 0: none).
     relu : bool
@@ -77,13 +96,13 @@ class WeightLearningNetwork(nn.Module):
 
     Notes
     -----
-    B_i starts as usual for a convolution before a ReLU (normal, variance 2 / fan in). A_i starts `CODE_SPREAD`
-    times as large, so that different codes are told apart from the first step.
+    B_i starts as usual for a convolution before a ReLU (normal, variance 2 / fan in; with standardised kernels
+    1 / fan in). A_i starts `CODE_SPREAD` times as large, so that different codes are told apart from the first step.
     """
 
     def __init__(
         self,
-        layers: Sequence[Convolution],
+        base_network: BaseNetwork,
         *,
         codes: int,
         generated: str = "conv(all)",
@@ -93,9 +112,9 @@ class WeightLearningNetwork(nn.Module):
         last_is_zero: bool = True,
     ):
         super().__init__()
-        self.layers = list(layers)
+        self.layers = base_network.convolutions
         self.codes = codes
-        self.generated = generated_names(generated, self.layers)
+        self.generated = generated_tensors(generated, self.layers)
         self.trunk = nn.Sequential()
         for number, width in enumerate(trunk):
             if number:
@@ -104,25 +123,31 @@ class WeightLearningNetwork(nn.Module):
             codes = width
         self.heads = nn.ModuleDict()
         self.fixed = nn.ParameterDict()
-        for number, layer in enumerate(self.layers, start=1):
-            deviation = math.sqrt(2 / layer.fan_in)
-            if last_is_zero and number == len(self.layers):
-                deviation = 0.0
-            shape = layer.weight_shape
-            if f"conv{number}" in self.generated:
-                self.heads[f"conv{number}"] = _head(codes, math.prod(shape), deviation, hidden, relu)
-            else:
-                self.fixed[f"conv{number}"] = nn.Parameter(deviation * torch.randn(shape))
-            for part, size in (("in", math.prod(shape) // shape[1]), ("out", math.prod(shape) // shape[0])):
-                if f"conv{number}_{part}" in self.generated:
-                    self.heads[f"conv{number}_{part}"] = _head(codes, size, deviation, hidden, relu)
-            if f"norm{number}" in self.generated:
-                head = _head(codes, 2 * layer.out_channels, 0.0, hidden, relu)
-                last = head if isinstance(head, nn.Linear) else head[-1]
-                nn.init.normal_(last.weight, std=CODE_SPREAD / math.sqrt(max(last.in_features, 1)))
+        variance = 1 if base_network.normalisation == "kernel" else 2
+        whole = {tensor.layer for tensor in self.generated if tensor.kind == "conv" and not tensor.part}
+        deviations = [math.sqrt(variance / layer.fan_in) for layer in self.layers]
+        if last_is_zero:
+            deviations[-1] = 0.0
+        for number, (layer, deviation) in enumerate(zip(self.layers, deviations, strict=True), start=1):
+            if number not in whole:
+                self.fixed[layer.name] = nn.Parameter(deviation * torch.randn(layer.weight_shape))
+        for tensor in self.generated:
+            layer, deviation = self.layers[tensor.layer - 1], deviations[tensor.layer - 1]
+            size = math.prod(self._shape(tensor))
+            self.heads[tensor.name] = _head(codes, size, 0.0 if tensor.kind == "norm" else deviation, hidden, relu)
+            if tensor.kind == "norm":
+                last = last_linear(self.heads[tensor.name])
+                spread = 0.0 if tensor.layer in whole else CODE_SPREAD
+                nn.init.normal_(last.weight, std=spread / math.sqrt(max(last.in_features, 1)))
                 with torch.no_grad():
-                    last.bias[: layer.out_channels] = 1
-                self.heads[f"norm{number}"] = head
+                    last.bias[: layer.out_channels] = base_network.initial_scale(layer)
+
+    def _shape(self, tensor: Generated) -> tuple[int, ...]:
+        layer = self.layers[tensor.layer - 1]
+        if tensor.kind == "norm":
+            return (2, layer.out_channels)
+        first, second, *kernel = layer.weight_shape
+        return (1 if tensor.part == "out" else first, 1 if tensor.part == "in" else second, *kernel)
 
     def forward(self, gamma_code: torch.Tensor) -> dict[str, torch.Tensor]:
         """Codes (B, m) to tensors by name.
@@ -132,21 +157,21 @@ class WeightLearningNetwork(nn.Module):
         """
         code = self.trunk(gamma_code)
         weights = dict(self.fixed.items())
-        for name, head in self.heads.items():
-            values = head(code)
-            layer = self.layers[int(re.search(r"\d+", name)[0]) - 1]
-            if name.startswith("norm"):
-                weights[name] = values.reshape(len(code), 2, layer.out_channels)
-            elif name == layer.name:
-                weights[name] = values.reshape(-1, *layer.weight_shape)
-            else:  # one slice of an otherwise plain weight
-                axis = 2 if name.endswith("_in") else 1
-                whole = self.fixed[layer.name].expand(len(code), *layer.weight_shape)
-                slice_shape = [len(code), *layer.weight_shape]
-                slice_shape[axis] = 1
+        for tensor in self.generated:
+            values = self.heads[tensor.name](code).reshape(len(code), *self._shape(tensor))
+            if tensor.part:  # one slice of an otherwise plain weight
+                name, axis = f"conv{tensor.layer}", 2 if tensor.part == "in" else 1
+                whole = self.fixed[name].expand(len(code), *self.fixed[name].shape)
                 rest = whole.narrow(axis, 1, whole.shape[axis] - 1)
-                weights[layer.name] = torch.cat([values.reshape(slice_shape).to(rest.dtype), rest], dim=axis)
+                weights[name] = torch.cat([values.to(rest.dtype), rest], dim=axis)
+            else:
+                weights[tensor.name] = values
         return weights
+
+
+def last_linear(head: nn.Module) -> nn.Linear:
+    """The layer of a head that gives the weights."""
+    return head if isinstance(head, nn.Linear) else head[-1]
 
 
 def _head(codes: int, size: int, deviation: float, hidden: int, relu: bool) -> nn.Module:

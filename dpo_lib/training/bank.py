@@ -1,18 +1,23 @@
 """The target bank: what training batches are drawn from.
 
-An operator takes longer than a training step, so its answers are computed ahead: for every training image a few
-(value, target) entries, on whole images, kept as 8-bit numbers, used many times, and replaced by new ones one after
-the other while training goes on. Everything follows from the seed and the step, so that a run that was killed finds
-the same bank again.
+A filter takes longer than a training step, so its answers are computed ahead: for every training image a few
+(value, target) entries, on whole images, kept as 8-bit numbers and used many times. In a folder they serve every
+network of the operator. Degradations are quick: they are made anew, with a new value and new noise, for each crop.
+
+Everything follows from the seeds and the step, so that a run that was killed finds the same batches again.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import pickle
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,18 +26,22 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from ..images import shrink_image, to_tensor
+from ..operators.cached import kept_targets
 from ..operators.operator import Operator, Operators, as_operators
 from ..randomness import seeded
+
+MEMORY_SHARE = 0.25  # of the machine's memory, that targets may take
 
 
 @dataclass
 class Entry:
-    """One input, one operator and parameter value, one target; images (3, H, W)."""
+    """One image, one operator and parameter value, and, of a filter, the target."""
 
-    input: torch.Tensor
-    target: torch.Tensor
+    image: int
+    flips: tuple[bool, bool, bool]  # upside down, left to right, rows for columns
+    operator: Operator
     value: torch.Tensor
-    operator: str
+    target: torch.Tensor | None = None  # (3, H, W), 8 bits
 
 
 class Batch(NamedTuple):
@@ -54,23 +63,27 @@ class TargetBank:
     Parameters
     ----------
     operators : Operator, or sequence or mapping of them
-        With several, the entries (and an entry's successive versions) take turns: each operator has its equal part
-        of the bank, and meets every image in time.
+        With several, the entries take turns: each operator has its equal part of the bank.
     images : sequence of ndarray (H, W, 3)
         Training images, uint8 or float in [0, 1].
     entries_per_image : int
     size : int, optional
-        At most so many entries; with fewer than there are images, successive versions of an entry show other images.
+        At most so many entries.
     shrink : float
-        Images are first reduced to this part of their size. The networks' receptive field is hundreds of pixels
-        wide; a small whole image keeps the context that a small crop of a large one loses.
+        Images are first reduced to this part of their size. The dilated network's receptive field is hundreds of
+        pixels wide; a small whole image keeps the context that a small crop of a large one loses.
     crop : int
         Side of the square crops that `batch` draws; smaller images are left out.
     values : sequence of float or None
         Train on these values only (each drawn equally often) instead of the whole range; for a single operator.
     seed : int
+        Of the entries' values and flips. Networks with the same images and seed share their targets.
     device : str or torch.device
-        Where the operator runs and the entries are kept.
+        Where the operator runs, and where batches lie.
+    folder : path, optional
+        Keeps the targets, see `operators.cached.kept_targets`.
+    memory_bytes : int, optional
+        Targets beyond this stay in the folder (without a folder: are refused). Default: a quarter of the machine's.
     progress : bool
         Show a bar while the bank is filled.
     strata : int
@@ -96,12 +109,14 @@ class TargetBank:
         values: Sequence[float] | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        folder: str | os.PathLike | None = None,
+        memory_bytes: int | None = None,
         progress: bool = True,
         strata: int = 1,
         part: tuple[int, int] = (0, 1),
     ):
         self.operators = list(as_operators(operators).values())
-        self.shrink, self.crop, self.seed = shrink, crop, seed
+        self.shrink, self.crop, self.seed, self.folder = shrink, crop, seed, folder
         self.value_columns = max(len(operator.parameters) for operator in self.operators)
         if values is not None and len(self.operators) > 1:
             raise ValueError(f"values can be chosen for a single operator only, got {len(self.operators)} operators")
@@ -120,41 +135,69 @@ class TargetBank:
                 f"{len(self.operators)} operators need at least as many entries, got {self.size}: "
                 "use more images, a larger entries_per_image or a larger bank_size"
             )
-        self.entries: list[Entry | None] = [None] * self.size
-        self.replaced = 0
         self.strata = strata if self.size >= strata else 1
         self.rank, self.count = part
+        self.entries = [self._entry(index) for index in range(self.size)]
+        self.memory_bytes = _memory() * MEMORY_SHARE if memory_bytes is None else memory_bytes
+        needed = sum(3 * image.shape[0] * image.shape[1] * shrink**2 for image in self.images) / len(self.images)
+        needed *= sum(entry.operator.kind == "filter" for entry in self.entries)
+        if folder is None and needed > self.memory_bytes:
+            raise ValueError(
+                f"{self.size} targets take about {needed / 1e9:.1f} GB, and {self.memory_bytes / 1e9:.1f} GB of memory "
+                "are set aside for them: name a folder that keeps them, or a smaller bank_size"
+            )
 
-    def fill(self, replaced: int = 0, *, deadline: float | None = None) -> None:
-        """Compute all entries as they are after `replaced` replacements; gives up at `deadline`, of time.monotonic."""
-        self.replaced = replaced
-        versions = [(index, self._version(index, replaced)) for index in range(self.size)]
+    def fill(self, *, deadline: float | None = None, jobs: int = 1) -> None:
+        """Compute, or read from the folder, the targets of all filters; gives up at `deadline`, of time.monotonic.
+
+        With a folder, `jobs` processes compute those that are missing there. Operators that cannot be handed to
+        another process (functions made inside others) are computed here.
+        """
+        held = [entry for index, entry in enumerate(self.entries) if self._is_held(index)]
+        todo = [entry for entry in held if entry.operator.kind == "filter"]
         names = "+".join(operator.name for operator in self.operators)
-        self._compute(versions, description=f"{names}: targets", show=self.progress, deadline=deadline)
-
-    def advance(self, replaced: int) -> None:
-        """Go on to the state after `replaced` replacements (oldest entries first)."""
-        if replaced > self.replaced:
-            pending = {count % self.size: count // self.size + 1 for count in range(self.replaced, replaced)}
-            self._compute(list(pending.items()), show=False)
-            self.replaced = replaced
+        bar = tqdm(total=len(todo), desc=f"{names}: targets", unit="image", disable=not self.progress, leave=False)
+        room = self.memory_bytes
+        for entry, target in self._targets(todo, jobs):
+            if room >= target.nbytes:
+                entry.target = target
+                room -= target.nbytes
+            bar.update()
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+        bar.close()
 
     def batch(self, n: int, generator: torch.Generator) -> Batch:
         """Draw `n` random crops of random entries (of these, the process's own part)."""
         draws = torch.rand(n, 3, generator=generator, dtype=torch.float64)  # alike in every process
+        seeds = torch.randint(2**31, (n,), generator=generator).tolist()
         inputs, targets, values, names = [], [], [], []
         for position in range(self.rank, n, self.count):
             choice, *place = draws[position].tolist()
             entry = self.entries[self._drawn(position, choice)]
-            top, left = (
-                int(u * (side - self.crop + 1)) for u, side in zip(place, entry.input.shape[1:], strict=True)
-            )
-            window = (slice(None), slice(top, top + self.crop), slice(left, left + self.crop))
-            inputs.append(_as_float(entry.input[window]))
-            targets.append(_as_float(entry.target[window]))
-            values.append(F.pad(entry.value, (0, self.value_columns - len(entry.value))))
-            names.append(entry.operator)
-        return Batch(torch.stack(inputs), torch.stack(targets), torch.stack(values), names)
+            image = self.image_of(entry)
+            top, left = (int(u * (side - self.crop + 1)) for u, side in zip(place, image.shape[2:], strict=True))
+            window = (..., slice(top, top + self.crop), slice(left, left + self.crop))
+            value = entry.value
+            if entry.operator.kind == "filter":
+                target = entry.target if entry.target is not None else self._target(entry)
+                shown, target = image[window], target[window][None].float() / 255
+            else:
+                own = seeded(seeds[position])
+                value = self._value(entry.operator, own)
+                gamma = value[None] if len(value) else None
+                clean = image[window].to(self.device)
+                shown, target = entry.operator.make_pair(clean, gamma, own, check_range=False)
+            inputs.append(shown)
+            targets.append(target)
+            values.append(F.pad(value, (0, self.value_columns - len(value))))
+            names.append(entry.operator.name)
+        inputs, targets = (torch.cat(crops).float().to(self.device) for crops in (inputs, targets))
+        return Batch(inputs, targets, torch.stack(values), names)
+
+    def image_of(self, entry: Entry) -> torch.Tensor:
+        """An entry's input, or, of a degradation, its clean image: (1, 3, H, W) on the CPU."""
+        return _flipped(self.images[entry.image], self.shrink, entry.flips)
 
     def _drawn(self, position: int, choice: float) -> int:
         """The entry for a batch's `position`, by a number in [0, 1)."""
@@ -164,72 +207,76 @@ class TargetBank:
     def _is_held(self, index: int) -> bool:
         return self.strata == 1 or index % self.count == self.rank
 
-    def operator_of(self, index: int, version: int) -> Operator:
-        """Whose turn it is: the next operator for the next image, the next round of images, the next version."""
-        place, n = self._place(index, version), len(self.images)
-        turn = place % n + place // n + (version if self.size >= n else 0)
-        return self.operators[turn % len(self.operators)]
+    def _entry(self, index: int) -> Entry:
+        """All random choices of an entry: the next operator for the next image, and the next round of images."""
+        turn, image = divmod(index, len(self.images))
+        operator = self.operators[(image + turn) % len(self.operators)]
+        generator = seeded(self.seed, index)
+        flips = tuple((torch.rand(3, generator=generator) < 0.5).tolist())
+        return Entry(image, flips, operator, self._value(operator, generator))
 
-    def _place(self, index: int, version: int) -> int:
-        """Where an entry stands in the round of images; in a bank smaller than a round, the rounds go on."""
-        return index if self.size >= len(self.images) else index + version * self.size
-
-    def _version(self, index: int, replaced: int) -> int:
-        return replaced // self.size + (index < replaced % self.size)
-
-    def _prepare(self, index: int, version: int):
-        """The image, operator, value and generator of an entry: all random choices are made here."""
-        generator = seeded(self.seed, index, version)
-        image = shrink_image(to_tensor(self.images[self._place(index, version) % len(self.images)]), self.shrink)
-        down, right, swap = (torch.rand(3, generator=generator) < 0.5).tolist()
-        image = image.flip([axis for axis, flip in ((2, down), (3, right)) if flip])
-        image = image.transpose(2, 3).contiguous() if swap else image.contiguous()
-        operator = self.operator_of(index, version)
+    def _value(self, operator: Operator, generator: torch.Generator) -> torch.Tensor:
         if self.values is None:
-            value = operator.sample(1, generator)[0]
-        else:
-            value = self.values[int(torch.randint(len(self.values), (1,), generator=generator))]
-        return image, operator, value, generator
+            return operator.sample(1, generator)[0]
+        return self.values[int(torch.randint(len(self.values), (1,), generator=generator))]
 
-    def _compute(
-        self, versions: list[tuple[int, int]], *, description: str = "", show: bool, deadline: float | None = None
-    ) -> None:
-        """Compute entries; on a GPU several of one filter and size at once."""
-        groups = defaultdict(list)
-        bar = tqdm(total=len(versions), desc=description, unit="image", disable=not show, leave=False)
-        for index, version in versions:
-            if deadline is not None and time.monotonic() >= deadline:
-                break
-            if not self._is_held(index):
-                bar.update()
-                continue
-            image, operator, value, generator = self._prepare(index, version)
-            # a restoration operator draws noise, with each entry's own generator
-            at_once = 1 if self.device.type == "cpu" or operator.kind == "restoration" else 32
-            key = (operator.name, image.shape)
-            groups[key].append((index, image, value, generator))
-            if len(groups[key]) == at_once:
-                bar.update(self._run(operator, groups.pop(key)))
-        for (name, _), group in groups.items():
-            bar.update(self._run(next(operator for operator in self.operators if operator.name == name), group))
-        bar.close()
+    def _target(self, entry: Entry) -> torch.Tensor:
+        image = self.image_of(entry).to(self.device)
+        return _compute(entry.operator, self.folder, image, entry.value)
 
-    def _run(self, operator: Operator, group: list[tuple]) -> int:
-        """Compute the entries of a group, and say how many they are."""
-        indices, images, values, generators = zip(*group, strict=True)
-        batch, gamma = torch.cat(images).to(self.device), torch.stack(values)
-        gamma = gamma if gamma.shape[1] else None
-        inputs, targets = operator.make_pair(batch, gamma, generator=generators[0], check_range=False)
-        exact = operator.kind == "restoration"
-        for index, shown, target, value in zip(indices, inputs, targets, values, strict=True):
-            self.entries[index] = Entry(_as_stored(shown, exact=exact), _as_stored(target), value, operator.name)
-        return len(group)
+    def _targets(self, entries: Sequence[Entry], jobs: int) -> Iterable[tuple[Entry, torch.Tensor]]:
+        """The entries with their targets, in any order."""
+        if self.folder is None or jobs < 2 or self.device.type != "cpu" or not _picklable(self.operators):
+            yield from ((entry, self._target(entry)) for entry in entries)
+            return
+        context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads' locks
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=partial(torch.set_num_threads, 1)) as pool:
+            try:
+                waiting = {}
+                for entry in entries:
+                    image = self.images[entry.image]
+                    work = (entry.operator, self.folder, image, self.shrink, entry.flips, entry.value)
+                    waiting[pool.submit(_compute_apart, *work)] = entry
+                    if len(waiting) >= 4 * jobs:
+                        done = next(as_completed(waiting))
+                        yield waiting.pop(done), torch.from_numpy(done.result())
+                for done in as_completed(waiting):
+                    yield waiting[done], torch.from_numpy(done.result())
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
-def _as_stored(image: torch.Tensor, *, exact: bool = False) -> torch.Tensor:
-    """8 bits; degraded inputs, which may leave [0, 1], in half precision."""
-    return image.half() if exact else (image.clamp(0, 1) * 255).round().to(torch.uint8)
+def _flipped(image: np.ndarray, shrink: float, flips: tuple[bool, bool, bool]) -> torch.Tensor:
+    """An image (H, W, 3) reduced, flipped and transposed: tensor (1, 3, H, W)."""
+    down, right, swap = flips
+    tensor = shrink_image(to_tensor(image), shrink).float()
+    tensor = tensor.flip([axis for axis, flip in ((2, down), (3, right)) if flip])
+    return (tensor.transpose(2, 3) if swap else tensor).contiguous()
 
 
-def _as_float(image: torch.Tensor) -> torch.Tensor:
-    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
+def _compute(operator: Operator, folder, image: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """A filter's answer in 8 bits, (3, H, W) on the CPU, from the folder if it is there."""
+    gamma = value[None] if len(value) else None
+    answer = kept_targets(operator, folder)(image, gamma, check_range=False)[0]
+    return (answer.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+def _compute_apart(operator, folder, image, shrink, flips, value) -> np.ndarray:
+    """`_compute` in a process of its own; arrays travel where tensors would share memory files."""
+    return _compute(operator, folder, _flipped(image, shrink, flips), value).numpy()
+
+
+def _picklable(operators: Sequence[Operator]) -> bool:
+    try:
+        pickle.dumps(list(operators))
+    except Exception:  # whatever a user's own objects raise
+        return False
+    return True
+
+
+def _memory() -> int:
+    """The machine's memory in bytes; where that is not told, 8 GB."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 * 10**9

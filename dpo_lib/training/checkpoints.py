@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..files import write_atomically
+from ..operators.cached import source_of
 from ..operators.operator import Operator
 from .config import TrainConfig
 
@@ -38,19 +41,34 @@ class RunLog:
                 csv.writer(file).writerow(row)
 
 
-def identity(operators: Mapping[str, Operator], config: TrainConfig) -> dict:
-    """What must agree between a checkpoint and the run that goes on from it."""
-    parameters = {name: [p.name for p in operator.parameters] for name, operator in operators.items()}
-    run = {"operator": "+".join(operators), "parameters": parameters, **asdict(config)}
-    return json.loads(json.dumps(run))
+def identity(operators: Mapping[str, Operator], images: Sequence[np.ndarray], config: TrainConfig) -> dict:
+    """What must agree between a checkpoint and the run that resumes it: operators, images, configuration."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(repr((image.shape, str(image.dtype))).encode() + np.ascontiguousarray(image).tobytes())
+    described = {
+        name: {
+            "parameters": {p.name: [p.low, p.high, p.sampling] for p in operator.parameters},
+            "settings": {key: repr(value) for key, value in operator.settings.items()},
+            "source": source_of(operator),
+        }
+        for name, operator in operators.items()
+    }
+    run = {"order": list(operators), "operators": described, "images": digest.hexdigest()[:32]}
+    return json.loads(json.dumps({**run, "config": asdict(config)}))
 
 
-def _agree(saved: dict, wanted: dict) -> bool:
-    """Settings that an older checkpoint does not name had today's defaults."""
-    defaults = json.loads(json.dumps(asdict(TrainConfig())))
-    return saved.keys() <= wanted.keys() and all(
-        saved.get(key, defaults.get(key, value)) == value for key, value in wanted.items()
-    )
+def differences(saved, wanted, path: str = "") -> list[str]:
+    """Where two identities differ, in words.
+
+    >>> differences({"config": {"seed": 1, "steps": 5}}, {"config": {"seed": 2, "steps": 5}})
+    ['config.seed: 1 there, 2 here']
+    """
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        keys = list(dict.fromkeys([*saved, *wanted]))
+        parts = (differences(saved.get(key), wanted.get(key), f"{path}.{key}".strip(".")) for key in keys)
+        return [difference for part in parts for difference in part]
+    return [] if saved == wanted else [f"{path}: {saved!r} there, {wanted!r} here"]
 
 
 def save_checkpoint(path: Path, *, run: dict, modules: Mapping, state: dict) -> None:
@@ -73,9 +91,11 @@ def load_checkpoint(path: Path, *, run: dict, modules: Mapping, state: dict) -> 
         found = json.loads(saved["identity"])
     except Exception as error:
         raise ValueError(f"{path} is not a readable checkpoint ({error}): move it away to start anew") from error
-    if not _agree(found, run):
+    different = differences(found, run)
+    if different:
         raise ValueError(
-            f"{path} belongs to a run with other settings: choose another output folder, or move it away to start anew"
+            f"{path} belongs to another run ({'; '.join(different[:5])}): choose another output folder, "
+            "or move it away to start anew"
         )
     for name, module in modules.items():
         module.load_state_dict(saved[name])

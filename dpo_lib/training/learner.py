@@ -2,37 +2,60 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 
 from ..models.baselines import build_model
+from ..models.network_config import NetworkConfig
 from ..models.parameterized import ParameterizedNetwork
 from ..models.transfer import copy_weights
 from ..operators.operator import Operators, as_operators
+from ..timing import time_ms
 from .bank import Batch
 from .config import TrainConfig
+from .optimizers import Optimizer
 from .workers import Workers
 
 LOG_FLOOR = 1e-5  # squared error below which log_l2 stops rewarding (50 dB)
 
 
-def resolve_precision(precision: str, device: torch.device, *, width: int) -> torch.dtype:
-    """Arithmetic of the convolutions: "auto" is bfloat16 wherever that is computed natively, else float32.
+def resolve_precision(precision: str, device: torch.device, network: NetworkConfig) -> torch.dtype:
+    """Arithmetic of the convolutions: "auto" is bfloat16 where that is quicker, else float32.
 
     Notes
     -----
-    On a CPU only widths that are multiples of 16 count as native: for others, torch 2.13's gradient of grouped,
-    dilated bfloat16 convolutions is not a number (found with widths 8, 20 and 24 on an AVX-512 machine).
+    On a CPU "auto" measures a convolution of both kinds. With the dilated base network only widths that are multiples
+    of 16 count: for others, torch 2.13's gradient of grouped, dilated bfloat16 convolutions is not a number (found
+    with widths 8, 20 and 24 on an AVX-512 machine).
     """
+    fits = device.type != "cpu" or network.base == "pyramid" or network.width % 16 == 0
+    if precision == "bfloat16" and not fits:
+        raise ValueError(f"bfloat16 on a CPU needs a width that is a multiple of 16, got {network.width}: use float32")
+    if precision == "auto" and fits:
+        precision = "bfloat16" if bfloat16_pays(device) else "float32"
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+@functools.cache
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether a convolution with its gradient takes at most 0.8 of its time in bfloat16 (measured once, on CPUs)."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_units = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        native = device.type == "cpu" and width % 16 == 0 and bool(has_units())
-    if precision == "bfloat16" and device.type == "cpu" and width % 16:
-        raise ValueError(f"bfloat16 on a CPU needs a width that is a multiple of 16, got {width}: use float32")
-    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and native) else torch.float32
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
+        return False
+
+    def pass_both_ways(dtype: torch.dtype) -> None:
+        x = torch.ones(1, 48, 64, 64, dtype=dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+        weight = torch.ones(48, 48, 3, 3, dtype=dtype, requires_grad=True)
+        torch.conv2d(x, weight, padding=1).sum().backward()
+
+    times = [
+        time_ms(lambda dtype=dtype: pass_both_ways(dtype), device=device, repeats=9)
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    return times[1] < 0.8 * times[0]
 
 
 def loss_of(prediction: torch.Tensor, target: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,7 +70,7 @@ def build_network(operators: Operators, config: TrainConfig) -> ParameterizedNet
     parameters = {name: operator.parameters for name, operator in as_operators(operators).items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return build_model(parameters, **config.network_settings)
+        return build_model(parameters, config.network)
 
 
 class Learner:
@@ -63,7 +86,7 @@ class Learner:
     ):
         self.config, self.device, self.joint = config, device, len(operators) > 1
         self.workers = workers or Workers(0, 1, device)
-        self.dtype = resolve_precision(config.precision, device, width=config.width)
+        self.dtype = resolve_precision(config.precision, device, config.network)
         self.network, self.average = (build_network(operators, config).to(device) for _ in range(2))
         if initial is not None:
             copy_weights(self.network, initial)
@@ -73,8 +96,13 @@ class Learner:
             for name, parameter in self.network.named_parameters():
                 parameter.requires_grad_(name in ("base_network.scale", "base_network.shift") or ".norm" in name)
         self.weights = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=device.type == "cuda"
+        self.optimizer = Optimizer(
+            self.network,
+            kind=config.optimizer,
+            learning_rate=config.learning_rate,
+            muon_learning_rate=config.muon_learning_rate,
+            weight_decay=config.weight_decay,
+            gradient_clip=config.gradient_clip,
         )
         self.modules = {"network": self.network, "average": self.average, "optimizer": self.optimizer}
 
@@ -94,21 +122,17 @@ class Learner:
         return mean_loss, mean_psnr_db
 
     def update(self, step: int) -> None:
-        """Use the gradients up: the optimiser's step, then the average of the weights."""
+        """Apply the gradients, then move the average of the weights."""
         config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(step)
-        torch.nn.utils.clip_grad_norm_(self.weights, config.gradient_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(config.rate_at(step))
         decay = min(config.ema, (step + 1) / (step + 10)) if config.ema else 0.0
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
 
     def predict(self, batch: Batch) -> torch.Tensor:
-        """The network's answers, in the run's arithmetic."""
+        """The network's answers, in the run's arithmetic; batches are not checked as a caller's images are."""
         value = batch.value if batch.value.shape[1] else None
+        names = batch.operators if self.joint else None
+        code = self.network.gamma_code(value, operator=names, batch=len(batch.input), check_range=False)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            return self.network(
-                batch.input, value, operator=batch.operators if self.joint else None, check_range=False
-            )
+            return self.network.answer(batch.input, code)

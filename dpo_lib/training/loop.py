@@ -50,6 +50,8 @@ def train(
     checkpoint_every: float = 60.0,
     progress: bool = True,
     initial: ParameterizedNetwork | None = None,
+    targets: str | os.PathLike | None = None,
+    jobs: int = 1,
 ) -> TrainResult:
     """Train a network to imitate (or undo) an operator, or several.
 
@@ -60,7 +62,7 @@ def train(
     images : sequence of ndarray (H, W, 3)
         Clean training images, uint8 or float in [0, 1].
     config : TrainConfig
-        Default: the "cpu" scale.
+        Default: the "laptop" scale.
     out : path, optional
         Folder for ``checkpoint.pt`` and ``log.csv``. A checkpoint found there is gone on with: a run that was
         killed ends with the same weights as one that was not.
@@ -72,7 +74,11 @@ def train(
     progress : bool
         Show a bar with loss, PSNR and time left.
     initial : network, optional
-        Start from its weights (of the same form) instead of random ones; a checkpoint in `out` goes before.
+        Start from its weights (of the same form) instead of random ones; a checkpoint in `out` counts more.
+    targets : path, optional
+        Folder that keeps the filters' answers for the next run, see `TargetBank`; default: memory only.
+    jobs : int
+        Processes that compute the answers missing there.
 
     Returns
     -------
@@ -86,22 +92,23 @@ def train(
     OSError
         `out` cannot be written (said before any work is done).
     """
-    config = config or SCALES["cpu"]
+    config = config or SCALES["laptop"]
     operators, workers = as_operators(operators), Workers.join(torch.device(device))
     device, progress = workers.device, progress and workers.leads
     workers.check_batches([phase.batch_size for phase in config.phases])
     out = None if out is None else writable_folder(out)
-    if config.model in END_POINT_MODELS:
-        return _train_ends(operators, images, config, out, minutes, initial,
-                           device=device, checkpoint_every=checkpoint_every, progress=progress)  # fmt: skip
+    if config.network.model in END_POINT_MODELS:
+        settings = {"device": device, "checkpoint_every": checkpoint_every, "progress": progress}
+        settings |= {"targets": targets, "jobs": jobs}
+        return _train_ends(operators, images, config, out, minutes, initial, **settings)
     learner = Learner(operators, config, device, initial, workers)
     state = {"step": 0, "samples": 0, "seconds": 0.0}
-    kept = {"run": identity(operators, config), "modules": learner.modules, "state": state}
+    kept = {"run": identity(operators, images, config), "modules": learner.modules, "state": state}
     if out is not None and (out / "checkpoint.pt").exists():
         load_checkpoint(out / "checkpoint.pt", **kept)
     out = out if workers.leads else None
     log = RunLog(None if out is None else out / "log.csv", keep_until=state["step"])
-    banks = _Banks(operators, images, config, workers, progress)
+    banks = _Banks(operators, images, config, workers, progress, targets, jobs)
     start, last_checkpoint = time.monotonic() - state["seconds"], time.monotonic()
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     title = "+".join(operators)
@@ -120,7 +127,7 @@ def train(
             loss, psnr_db = np.mean(recent, axis=0)
             recent = []
             bar.set_postfix(loss=f"{loss:.4g}", psnr=f"{psnr_db:.2f} dB")
-            rate = f"{config.learning_rate_at(step):.3g}"
+            rate = f"{config.learning_rate * config.rate_at(step):.3g}"
             log.add(state["step"], state["samples"], f"{loss:.6g}", f"{psnr_db:.3f}", rate, f"{state['seconds']:.1f}")
         if out is not None and time.monotonic() - last_checkpoint > checkpoint_every:
             save_checkpoint(out / "checkpoint.pt", **kept)
@@ -143,10 +150,10 @@ def train(
 class _Banks:
     """The bank as it is at a step; a new one for each phase."""
 
-    def __init__(self, operators, images, config: TrainConfig, workers: Workers, progress: bool):
-        self.operators, self.images, self.config = operators, images, config
-        self.workers, self.progress = workers, progress
-        self.number, self.first, self.bank = None, 0, None
+    def __init__(self, operators, images, config: TrainConfig, workers: Workers, progress: bool, targets, jobs: int):
+        self.operators, self.images, self.config, self.workers = operators, images, config, workers
+        self.progress, self.targets, self.jobs = progress, targets, jobs
+        self.number, self.bank = None, None
 
     @property
     def phase(self) -> Phase:
@@ -154,9 +161,8 @@ class _Banks:
 
     def at(self, step: int, deadline: float | None = None) -> TargetBank:
         config, number = self.config, self.config.phase_at(step)
-        new = number != self.number
-        if new:
-            self.number, self.first = number, config.first_step(number)
+        if number != self.number:
+            self.number = number
             self.bank = TargetBank(
                 self.operators,
                 self.images,
@@ -165,17 +171,14 @@ class _Banks:
                 shrink=self.phase.shrink,
                 crop=self.phase.crop,
                 values=config.values,
-                seed=config.seed + 1000 * number,
+                seed=config.targets_seed,
                 device=self.workers.device,
+                folder=self.targets,
                 progress=self.progress,
                 strata=self.phase.batch_size,
                 part=(self.workers.rank, self.workers.count),
             )
-        replaced = (step - self.first) // config.replace_every if config.replace_every else 0
-        if new:
-            self.bank.fill(replaced, deadline=deadline)
-        else:
-            self.bank.advance(replaced)
+            self.bank.fill(deadline=deadline, jobs=self.jobs)
         return self.bank
 
 
@@ -183,23 +186,24 @@ def _train_ends(operators, images, config, out, minutes, initial, **settings) ->
     """Half the steps at the low end of the range, half at the high end from there, then one network out of two."""
     parameter = check_one_parameter({name: operator.parameters for name, operator in operators.items()})
     if config.steps < 2 or config.values is not None:
-        raise ValueError(f"{config.model} trains at the two ends of the range: steps must be at least 2, values None")
+        model = config.network.model
+        raise ValueError(f"{model} trains at the two ends of the range: steps must be at least 2, values None")
     first, second = config.steps - config.steps // 2, config.steps // 2
     start = time.monotonic()
 
     def run(end: str, value: float, steps: int, beginning, trained: str) -> TrainResult:
         left = None if minutes is None else minutes - (time.monotonic() - start) / 60
-        half = replace(config, model="base_only", steps=steps, values=(value,), trained=trained)
+        half = replace(config.with_network(model="base_only"), steps=steps, values=(value,), trained=trained)
         folder = None if out is None else out / end
         return train(operators, images, half, out=folder, minutes=left, initial=beginning, **settings)
 
     low = run("low", parameter.low, first, initial, config.trained)
     high = low
     if low.finished:
-        trained = "norm" if config.model == "adafm" else config.trained
+        trained = "norm" if config.network.model == "adafm" else config.trained
         high = run("high", parameter.high, second, low.network, trained)
     both = [low] if high is low else [low, high]
-    network = interpolated(low.network, high.network, generated=END_POINT_MODELS[config.model])
+    network = interpolated(low.network, high.network, generated=END_POINT_MODELS[config.network.model])
     return replace(
         low,
         network=network.eval(),

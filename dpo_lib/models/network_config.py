@@ -1,0 +1,147 @@
+"""The form of a network: which layers, what is generated, how it is told the parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+from .base_network import (
+    DILATIONS,
+    NORMALISATIONS,
+    OUTPUTS,
+    PADDINGS,
+    WIDTHS,
+    BaseNetwork,
+    dilated_layers,
+    pyramid_layers,
+)
+
+BASES = {"dilated": "instance", "pyramid": "kernel"}  # and how each is normalised unless told otherwise
+RESCALINGS = ("linear", "log")
+OPERATOR_CODES = ("number", "one_hot", "embedding")
+MODELS = ("decoupled", "input_channels", "film", "base_only", "interpolation", "adafm")
+TUPLES = ("dilations", "widths", "trunk")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that the form of a network depends on, besides its operators. Checks itself.
+
+    Parameters
+    ----------
+    model : {"decoupled", "input_channels", "film", "base_only", "interpolation", "adafm"}
+        The paper's, or a baseline, see `models.baselines.build_model`.
+    base : {"dilated", "pyramid"}
+        The paper's layers (`dilated_layers`), or those made for little compute (`pyramid_layers`).
+    width, dilations, depthwise
+        Of the dilated base network.
+    widths, blocks, tail
+        Of the pyramid.
+    normalisation, output
+        See `BaseNetwork`. Default normalisation: "instance" for the dilated base network, "kernel" for the pyramid.
+    padding : {"replicate", "zeros"}
+        What the convolutions see beyond the border (paper: zeros).
+    rescaling, operator_code
+        See `GammaCode` (paper: "linear", "number").
+    generated, hidden, relu, trunk
+        See `WeightLearningNetwork`.
+
+    Raises
+    ------
+    ValueError
+        A value that is none of these; all problems in one message.
+    """
+
+    model: str = "decoupled"
+    base: str = "dilated"
+    width: int = 64
+    dilations: tuple[int, ...] = DILATIONS
+    depthwise: bool = False
+    widths: tuple[int, ...] = WIDTHS
+    blocks: int = 2
+    tail: int = 0
+    normalisation: str = ""
+    output: str = "residual"
+    padding: str = "replicate"
+    rescaling: str = "log"
+    operator_code: str = "one_hot"
+    generated: str = "conv(all)"
+    hidden: int = 0
+    relu: bool = True
+    trunk: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        choices = {
+            "model": MODELS, "base": tuple(BASES), "output": OUTPUTS, "padding": PADDINGS, "rescaling": RESCALINGS,
+            "operator_code": OPERATOR_CODES,
+        }  # fmt: skip
+        problems = [
+            f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+            for name, known in choices.items()
+            if getattr(self, name) not in known
+        ]
+        for name in TUPLES:
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.normalisation:
+            object.__setattr__(self, "normalisation", BASES.get(self.base, "instance"))
+        if self.normalisation not in NORMALISATIONS:
+            problems.append(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {self.normalisation!r}")
+        if self.base == "dilated" and self.normalisation == "kernel":
+            problems.append("the dilated base network has instance normalisation only")
+        counts = {"width": [self.width], "dilations": self.dilations, "widths": self.widths, "blocks": [self.blocks]}
+        counts["trunk"] = self.trunk or [1]
+        problems += [
+            f"{name} must be positive whole numbers, got {getattr(self, name)}"
+            for name, numbers in counts.items()
+            if not numbers or not all(isinstance(n, int) and 1 <= n <= 4096 for n in numbers)
+        ]
+        if not (0 <= self.tail <= 4096 and 0 <= self.hidden <= 4096):
+            problems.append(f"tail and hidden must lie in [0, 4096], got {self.tail} and {self.hidden}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def base_network(self, codes: int = 0) -> BaseNetwork:
+        """The untrained base network, with `codes` extra input channels."""
+        settings = {"codes": codes, "outputs": 6 if self.output == "gate" else 3, "padding": self.padding}
+        if self.base == "pyramid":
+            layers = pyramid_layers(widths=self.widths, blocks=self.blocks, tail=self.tail, **settings)
+        else:
+            layers = dilated_layers(
+                width=self.width, dilations=self.dilations, depthwise=self.depthwise, **settings
+            )
+        return BaseNetwork(layers, normalisation=self.normalisation, output=self.output, codes=codes)
+
+    @property
+    def last_is_zero(self) -> bool:
+        """Whether the last convolution starts at zero, so that the untrained network gives back the image."""
+        return self.output != "direct"
+
+    def stated(self) -> dict:
+        """What differs from the defaults, in a form that JSON can hold.
+
+        >>> NetworkConfig(width=32, trunk=(64, 8)).stated()
+        {'width': 32, 'trunk': [64, 8]}
+        """
+        normalisation = BASES[self.base]
+        defaults = {field.name: field.default for field in fields(self)} | {"normalisation": normalisation}
+        plain = {name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+                 for name, value in asdict(self).items()}  # fmt: skip
+        return {name: value for name, value in plain.items() if getattr(self, name) != defaults[name]}
+
+    @classmethod
+    def from_file(cls, stored: dict) -> NetworkConfig:
+        """What a weight file says: also files from before base networks were a choice.
+
+        Raises
+        ------
+        ValueError
+            A setting that this version does not know.
+        """
+        stored = dict(stored)
+        if "base" not in stored and "dilations" in stored:
+            stored = {"padding": "zeros", "base": "dilated", **stored}
+            stored["output"] = "residual" if stored.pop("residual_output", True) else "direct"
+        unknown = stored.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown setting(s) of a network: {', '.join(sorted(unknown))}: update dpo_lib")
+        return cls(**stored)
