@@ -70,6 +70,22 @@ def test_targets_without_a_folder_must_fit_in_memory():
         TargetBank(OPERATORS["l0"], pictures(), crop=20, progress=False, memory_bytes=1000)
 
 
+def test_entries_follow_their_images():
+    """Another crop, which leaves images out, and more images change nothing for the others."""
+    small, large = pictures(2, 40, 50), pictures(3)
+    settings = {"entries_per_image": 2, "progress": False}
+    banks = [
+        TargetBank(OPERATORS["l0"], small + large, crop=24, **settings),
+        TargetBank(OPERATORS["l0"], small + large, crop=48, **settings),
+        TargetBank(OPERATORS["l0"], large[::-1], crop=24, **settings),
+    ]
+    found = [
+        {(bank.images[entry.image].tobytes(), entry.flips, float(entry.value)) for entry in bank.entries}
+        for bank in banks
+    ]
+    assert [len(one) for one in found] == [10, 6, 6] and found[1] == found[2] < found[0]
+
+
 def test_degradations_are_drawn_anew_for_every_crop():
     bank = TargetBank(OPERATORS["denoise"], pictures(1), entries_per_image=1, crop=20, progress=False)
     bank.fill()

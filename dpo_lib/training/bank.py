@@ -14,6 +14,7 @@ import os
 import pickle
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -122,7 +123,9 @@ class TargetBank:
             raise ValueError(f"values can be chosen for a single operator only, got {len(self.operators)} operators")
         self.values = None if values is None else torch.as_tensor(values, dtype=torch.float64).reshape(len(values), -1)
         self.device, self.progress = torch.device(device), progress
-        self.images = [image for image in images if min(round(side * shrink) for side in image.shape[:2]) >= crop]
+        large = [min(round(side * shrink) for side in image.shape[:2]) >= crop for image in images]
+        self.numbers = [number for number, fits in enumerate(large) if fits]
+        self.images = [images[number] for number in self.numbers]
         if not self.images:
             sizes = sorted({tuple(image.shape[:2]) for image in images})[:3]
             raise ValueError(
@@ -208,10 +211,13 @@ class TargetBank:
         return self.strata == 1 or index % self.count == self.rank
 
     def _entry(self, index: int) -> Entry:
-        """All random choices of an entry: the next operator for the next image, and the next round of images."""
+        """All random choices of an entry: the next operator for the next image, and the next round of images.
+
+        They follow from the image itself, so that another crop, or more images, leave them as they are.
+        """
         turn, image = divmod(index, len(self.images))
-        operator = self.operators[(image + turn) % len(self.operators)]
-        generator = seeded(self.seed, index)
+        operator = self.operators[(self.numbers[image] + turn) % len(self.operators)]
+        generator = seeded(self.seed, zlib.crc32(np.ascontiguousarray(self.images[image])), turn)
         flips = tuple((torch.rand(3, generator=generator) < 0.5).tolist())
         return Entry(image, flips, operator, self._value(operator, generator))
 
