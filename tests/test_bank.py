@@ -1,7 +1,5 @@
 """The target bank: exact pairs, drawn evenly, kept for the next run."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from tiny_runs import GAIN, THREE, pictures
@@ -58,7 +56,8 @@ def test_targets_in_a_folder_serve_the_next_bank(tmp_path, monkeypatch):
     def computed(*_, **__):
         raise AssertionError("the operator ran again")
 
-    again = TargetBank(replace(OPERATORS["l0"], function=computed), pictures(), **settings, memory_bytes=20_000)
+    monkeypatch.setattr("dpo_lib.operators.cached.save_image", computed)
+    again = TargetBank(OPERATORS["l0"], pictures(), **settings, memory_bytes=20_000)
     again.fill()
     assert [entry.target is None for entry in again.entries].count(True) >= 4  # no room: read when drawn
     for one, other in zip(first.batch(6, seeded(2)), again.batch(6, seeded(2)), strict=True):
