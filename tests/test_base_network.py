@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from dpo_lib.models import NetworkConfig, dilated_layers, edge_map
-from dpo_lib.models.base_network import Convolution, fold
+from dpo_lib.models.base_network import fold
+from dpo_lib.models.layers import Convolution
 
 
 def test_layers_of_the_paper():

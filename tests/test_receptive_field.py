@@ -16,7 +16,8 @@ from dpo_lib.analysis.receptive_field import (
 )
 from dpo_lib.data import embedded_images
 from dpo_lib.models import BaseNetwork, DecoupledNetwork, dilated_layers, edge_map
-from dpo_lib.models.base_network import NORM_EPSILON, Convolution
+from dpo_lib.models.base_network import NORM_EPSILON
+from dpo_lib.models.layers import Convolution
 from dpo_lib.parameters import Parameter
 from dpo_lib.plotting import receptive_field_overlay
 

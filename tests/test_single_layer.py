@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dpo_lib.models import DecoupledNetwork, SingleLayerTuner
-from dpo_lib.models.base_network import Convolution
+from dpo_lib.models.layers import Convolution
 from dpo_lib.parameters import Parameter
 
 OPERATORS = {

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from ..images import as_batch
-from ..models.base_network import INPUT_RANGE, MINIMUM_SIZE, Convolution
+from ..models.base_network import INPUT_RANGE, MINIMUM_SIZE
 from ..models.decoupled import DecoupledNetwork, PlainNetwork
+from ..models.layers import Convolution
 
 METHODS = ("pca", "tsne")
 COLUMNS = 8192  # of the kernel matrix that are turned to float64 at once

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from ..images import as_batch, to_numpy
-from ..models.base_network import MINIMUM_SIZE, BaseNetwork, Convolution, edge_map
+from ..models.base_network import MINIMUM_SIZE, BaseNetwork, edge_map
 from ..models.decoupled import DecoupledNetwork
+from ..models.layers import Convolution
 from ..parameters import as_gamma
 
 THRESHOLD = 0.025

@@ -1,8 +1,4 @@
-"""The base network: a list of convolutions that run with weights handed in from outside (paper, section 3.1).
-
-Two lists come with the library: `dilated_layers`, the paper's, and `pyramid_layers`, made for little compute. The
-network runs either, layer by layer.
-"""
+"""The base network: a list of convolutions that run with weights handed in from outside (paper, section 3.1)."""
 
 from __future__ import annotations
 
@@ -14,214 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-DILATIONS = (2, 4, 4, 8, 8, 16, 1)
-WIDTHS = (24, 48, 72, 96)
+from .layers import Convolution
+
 OUTPUTS = ("residual", "direct", "gate")
-PADDINGS = ("replicate", "zeros")
 NORMALISATIONS = ("instance", "kernel")
 MINIMUM_SIZE = 16
 INPUT_RANGE = (-2.0, 3.0)  # unclipped noise leaves [0, 1]; 8-bit values by mistake are still caught
 NORM_EPSILON = 1e-5
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """One convolution without bias, its weight not included, and its place in the network.
-
-    Parameters
-    ----------
-    name : str
-    in_channels, out_channels, kernel_size, stride, dilation : int
-        Padding keeps the size (divided by the stride).
-    transposed, depthwise : bool
-    padding : {"zeros", "replicate"}
-        What lies beyond the border; a transposed convolution pads with zeros.
-    activation : {"after", "before", "none"}
-        Where a ReLU stands.
-    shuffles : bool
-        Four channels of the result become a square of 2x2 pixels.
-    opens_block, closes_block : bool
-        What enters the first is added to what leaves the second.
-    saves, joins : bool
-        What leaves the first is added to what leaves the second, last saved first joined.
-    """
-
-    name: str
-    in_channels: int
-    out_channels: int
-    kernel_size: int = 3
-    stride: int = 1
-    dilation: int = 1
-    transposed: bool = False
-    depthwise: bool = False
-    padding: str = "zeros"
-    activation: str = "after"
-    shuffles: bool = False
-    opens_block: bool = False
-    closes_block: bool = False
-    saves: bool = False
-    joins: bool = False
-
-    @property
-    def weight_shape(self) -> tuple[int, int, int, int]:
-        """Shape that torch's conv2d (or conv_transpose2d) expects."""
-        first, second = self.out_channels, 1 if self.depthwise else self.in_channels
-        if self.transposed:
-            first, second = second, first
-        return (first, second, self.kernel_size, self.kernel_size)
-
-    @property
-    def fan_in(self) -> int:
-        """Number of input values that one output value sums over."""
-        taps = self.kernel_size**2 // (self.stride**2 if self.transposed else 1)
-        return (1 if self.depthwise else self.in_channels) * taps
-
-    @property
-    def margin(self) -> int:
-        """Pixels that are padded on each side."""
-        return self.dilation * ((self.kernel_size - 1) // 2)
-
-    def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """Convolve.
-
-        Parameters
-        ----------
-        x : tensor (N, C, H, W)
-        weight : tensor
-            Of `weight_shape`: the same for all. Or (B, \\*weight_shape): one weight per image; then x is folded,
-            (1, B * C, H, W), see `fold`, and the B convolutions are one grouped convolution.
-        bias : tensor (out_channels,) or (B, out_channels), optional
-        """
-        groups = self.in_channels if self.depthwise else 1
-        if weight.dim() == 5:
-            groups *= weight.shape[0]
-            weight = weight.flatten(0, 1)
-        if bias is not None:
-            bias = bias.flatten().repeat(weight.shape[0] // bias.numel())
-        if self.transposed:
-            return F.conv_transpose2d(x, weight, bias, stride=self.stride, padding=self.margin, groups=groups)
-        margin = self.margin
-        if self.padding == "replicate" and margin:
-            x, margin = F.pad(x, (margin,) * 4, mode="replicate"), 0
-        return F.conv2d(x, weight, bias, stride=self.stride, padding=margin, dilation=self.dilation, groups=groups)
-
-
-def dilated_layers(
-    *,
-    width: int = 64,
-    dilations: Sequence[int] = DILATIONS,
-    depthwise: bool = False,
-    codes: int = 0,
-    outputs: int = 3,
-    padding: str = "zeros",
-) -> list[Convolution]:
-    """The paper's list of layers, in run order.
-
-    Three convolutions (the third at stride 2), residual blocks of dilated convolutions, a transposed convolution back
-    to full size and two more convolutions.
-
-    Parameters
-    ----------
-    width : int
-        Channels of the hidden layers.
-    dilations : sequence of int
-        One residual block each.
-    depthwise : bool
-        Blocks of a pointwise convolution up to twice the width, a 3x3 depth-wise and a pointwise one down again
-        (section 5, there with width 128), instead of two 3x3 convolutions.
-    codes : int
-        Extra input channels (for the baseline that is fed its parameters as pictures).
-    outputs : int
-        Channels that the last convolution gives.
-    padding : {"zeros", "replicate"}
-        The paper's networks pad with zeros.
-
-    Examples
-    --------
-    >>> import math
-    >>> layers = dilated_layers()
-    >>> len(layers), sum(math.prod(layer.weight_shape) for layer in layers)
-    (20, 696256)
-    """
-    specs = [(4 + codes, width, {}), (width, width, {}), (width, width, {"stride": 2})]
-    for dilation in dilations:
-        if depthwise:
-            specs += [
-                (width, 2 * width, {"kernel_size": 1, "opens_block": True}),
-                (2 * width, 2 * width, {"dilation": dilation, "depthwise": True}),
-                (2 * width, width, {"kernel_size": 1, "closes_block": True}),
-            ]
-        else:
-            specs += [
-                (width, width, {"dilation": dilation, "opens_block": True}),
-                (width, width, {"dilation": dilation, "closes_block": True}),
-            ]
-    specs += [
-        (width, width, {"kernel_size": 4, "stride": 2, "transposed": True}),
-        (width, width, {}),
-        (width, outputs, {"activation": "none"}),
-    ]
-    return _numbered(specs, padding)
-
-
-def pyramid_layers(
-    *,
-    widths: Sequence[int] = WIDTHS,
-    blocks: int = 2,
-    tail: int = 0,
-    codes: int = 0,
-    outputs: int = 3,
-    padding: str = "replicate",
-) -> list[Convolution]:
-    """A pyramid of resolutions, in run order: half size, a quarter, an eighth ... and up again.
-
-    The picture enters with its 2x2 pixels as channels, so that no layer has many channels at full size. Each level has
-    residual blocks of two 3x3 convolutions, each after a ReLU; on the way up a level's own result is added.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        Channels of each level, finest first.
-    blocks : int
-        Residual blocks per level, down and up.
-    tail : int
-        Channels of one more pointwise convolution before the last, for networks in which only its scale and shift
-        depend on the parameters (0: none).
-    codes, outputs, padding
-        See `dilated_layers`; `outputs` of a full-size pixel.
-
-    Examples
-    --------
-    >>> layers = pyramid_layers(widths=(8, 16))
-    >>> [layer.out_channels for layer in layers]
-    [8, 8, 8, 8, 8, 16, 16, 16, 16, 16, 32, 8, 8, 8, 8, 12]
-    """
-
-    def block(width: int) -> list:
-        first, second = {"opens_block": True}, {"closes_block": True}
-        return [(width, width, {"activation": "before", **place}) for place in (first, second)]
-
-    linear, down, up = {"activation": "none"}, {"kernel_size": 2, "stride": 2}, {"kernel_size": 1, "shuffles": True}
-    specs = [(4 * 3 + codes, widths[0], linear)]
-    for level, width in enumerate(widths):
-        if level:
-            channels_in, channels_out, place = specs[-1]
-            specs[-1] = (channels_in, channels_out, {**place, "saves": True})
-            specs.append((widths[level - 1], width, {**linear, **down}))
-        specs += blocks * block(width)
-    for coarse, fine in zip(widths[:0:-1], widths[-2::-1], strict=True):
-        specs += [(coarse, 4 * fine, {**linear, **up, "joins": True}), *(blocks * block(fine))]
-    if tail:
-        specs.append((widths[0], tail, {**linear, "kernel_size": 1}))
-    specs.append((tail or widths[0], 4 * outputs, {"activation": "before", "shuffles": True}))
-    return _numbered(specs, padding)
-
-
-def _numbered(specs: Sequence[tuple[int, int, dict]], padding: str) -> list[Convolution]:
-    return [
-        Convolution(f"conv{number}", channels_in, channels_out, padding=padding, **place)
-        for number, (channels_in, channels_out, place) in enumerate(specs, start=1)
-    ]
 
 
 def edge_map(image: torch.Tensor) -> torch.Tensor:
@@ -325,6 +120,7 @@ class BaseNetwork(nn.Module):
         self.frozen_statistics = False  # derivatives take means and variances of images as constants
         self.convolutions = list(layers)
         self.unshuffles = self.convolutions[-1].shuffles
+        self.step = 2 * 2 ** sum(layer.saves for layer in layers)  # an unshuffled picture's sides: multiples of it
         self.norm_channels = [layer.out_channels for layer in self.convolutions[:-1]]
         starts = [torch.full((layer.out_channels,), self.initial_scale(layer)) for layer in self.convolutions[:-1]]
         self.scale = nn.Parameter(torch.cat(starts))
@@ -410,8 +206,7 @@ class BaseNetwork(nn.Module):
         """What the first layer sees: the image with its edge map, or its 2x2 pixels; and (for the baseline) codes."""
         if self.unshuffles:
             height, width = image.shape[2:]
-            step = 2 * 2 ** sum(layer.saves for layer in self.convolutions)
-            image = F.pad(image, (0, -width % step, 0, -height % step), mode="replicate")
+            image = F.pad(image, (0, -width % self.step, 0, -height % self.step), mode="replicate")
             channels = [F.pixel_unshuffle(image - 0.5, 2)]
         else:
             channels = [image, edge_map(image)]
@@ -419,6 +214,10 @@ class BaseNetwork(nn.Module):
             channels.append(codes[:, :, None, None].expand(-1, -1, *channels[0].shape[2:]).to(image))
         x = torch.cat(channels, dim=1)
         return Features(x, x, layer=0, batch=len(image))
+
+    def features(self, x: torch.Tensor, *, layer: int, saved: tuple[torch.Tensor, ...] = ()) -> Features:
+        """A pass that goes on with `x` at a layer, for one image."""
+        return Features(x, x, layer=layer, saved=saved)
 
     def advance(
         self,
@@ -493,10 +292,10 @@ class BaseNetwork(nn.Module):
         """
         together = image.device.type != "cpu" if self.together is None else self.together
         if len(image) > 1 and not together:
-            return torch.cat([self(*one) for one in self._one_by_one(image, weights, codes)])
+            return torch.cat([self(*one) for one in self.one_by_one(image, weights, codes)])
         return self.finish(image, self.advance(self.begin(image, codes), weights))
 
-    def _one_by_one(self, image, weights, codes):
+    def one_by_one(self, image, weights, codes):
         """Arguments of `forward` for each image alone: quicker on CPUs, which keep one image's layers in their cache
         (and whose gradients of grouped convolutions are slow).
         """

@@ -101,8 +101,8 @@ def build_model(
     Examples
     --------
     >>> net = build_model([Parameter("lambda", 0, 1)], model="film", operator="l0", width=8)
-    >>> net.weight_learning_network.generated[0], len(net.weight_learning_network.generated)
-    ('norm1', 19)
+    >>> [tensor.name for tensor in net.weight_learning_network.generated][:3]
+    ['norm1', 'norm2', 'norm3']
     """
     config = replace(config or NetworkConfig(), **settings)
     if config.model == "input_channels":

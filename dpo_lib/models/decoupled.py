@@ -14,6 +14,7 @@ from .base_network import BaseNetwork
 from .network_config import NetworkConfig
 from .parameterized import ParameterizedNetwork
 from .single_layer import SingleLayerTuner
+from .tiles import run
 from .weight_learning import WeightLearningNetwork
 
 
@@ -69,7 +70,7 @@ class DecoupledNetwork(ParameterizedNetwork):
 
     def answer(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W) and codes (B, codes) to images; equal codes generate their weights once."""
-        return self.base_network(image, self.generate(code))
+        return run(self.base_network, image, self.generate(code))
 
     def tuner(self, image: torch.Tensor | np.ndarray) -> SingleLayerTuner:
         """Run once what does not depend on the parameters: ``net.tuner(image)(value)`` is ``net(image, value)``."""
@@ -92,4 +93,4 @@ class PlainNetwork(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Tensor (B, 3, H, W) to tensor (B, 3, H, W)."""
-        return self.base_network(image, self.weights)
+        return run(self.base_network, image, self.weights)

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
-from .base_network import (
-    DILATIONS,
-    NORMALISATIONS,
-    OUTPUTS,
-    PADDINGS,
-    WIDTHS,
-    BaseNetwork,
-    dilated_layers,
-    pyramid_layers,
-)
+from .base_network import NORMALISATIONS, OUTPUTS, BaseNetwork
+from .layers import DILATIONS, PADDINGS, WIDTHS, dilated_layers, pyramid_layers
 
 BASES = {"dilated": "instance", "pyramid": "kernel"}  # and how each is normalised unless told otherwise
 RESCALINGS = ("linear", "log")

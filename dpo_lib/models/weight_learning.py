@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .base_network import BaseNetwork, Convolution
+from .base_network import BaseNetwork
+from .layers import Convolution
 
 CODE_SPREAD = 0.3  # how far the ends of the code's range start from the middle, in parts of the weight
 
