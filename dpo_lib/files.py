@@ -1,40 +1,119 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and their names."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
+import secrets
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: what killed writers leave is not removed there
+    fcntl = None  # type: ignore[assignment]
+
+LONGEST_PART = 32  # of a name, in characters: whatever the alphabet, a temporary name stays below 255 bytes
+SETTLED_S = 60  # a younger file may belong to a writer that has not locked it yet
 
 
 @contextlib.contextmanager
 def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there if the block ends well, remove it if not.
 
+    A new file gets the permissions that the umask leaves, an old one keeps its own. What a killed process left of an
+    earlier writing of the same file is removed.
+
+    Parameters
+    ----------
+    path : str or path
+        A symbolic link stays one: the file that it names is written. Missing folders are made.
+
+    Yields
+    ------
+    Path
+        To write to; it has the suffix of `path`.
+
+    Raises
+    ------
+    OSError
+        `path` is a folder, a device, a pipe, or a link in a circle; or the folder cannot be written.
+
+    Examples
+    --------
     >>> folder = Path(tempfile.mkdtemp())
     >>> with write_atomically(folder / "a.txt") as temporary:
     ...     _ = temporary.write_text("whole")
     >>> [file.name for file in folder.iterdir()]
     ['a.txt']
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    target = _regular_target(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.stem[:LONGEST_PART]}-"
+    suffix = target.suffix if len(target.suffix) <= LONGEST_PART else ""
+    _remove_leftovers(target.parent, prefix, suffix)
+    temporary = target.with_name(f"{prefix}{secrets.token_hex(4)}{suffix}")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
-        yield temporary
+        with os.fdopen(descriptor, "wb") as file:
+            _lock(file)
+            yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _regular_target(path: str | os.PathLike) -> Path:
+    """Where the links of `path` lead; only to a regular file, or to a place where nothing is yet."""
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, "symbolic links in a circle, expected the name of a file", os.fspath(path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder, expected the name of a file", os.fspath(path))
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "a device or pipe, expected the name of a file", os.fspath(path))
+    return target
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Mark a file as being written, until it is closed or its process ends; False if another one has it."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another's, or a file system without locks
+        return False
+    return True
+
+
+def _remove_leftovers(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove temporary files whose writers were killed."""
+    name = re.compile(re.escape(prefix) + "[0-9a-f]{8}" + re.escape(suffix))
+    with os.scandir(folder) as entries:
+        for path in [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]:
+            with contextlib.suppress(OSError), open(path, "rb+") as file:  # it may have gone in the meantime
+                if time.time() - path.stat().st_mtime > SETTLED_S and _lock(file):
+                    path.unlink()
+
+
+def printable(path: str | os.PathLike) -> str:
+    """A path for messages and tables: bytes that are no UTF-8 are shown escaped.
+
+    >>> printable("caf\\udce9.png")
+    'caf\\\\udce9.png'
+    """
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def writable_folder(path: str | os.PathLike) -> Path:

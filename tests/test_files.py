@@ -1,0 +1,117 @@
+"""Files are written whole or not at all, where their names lead, with the permissions that they should have."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dpo_lib.files import printable, write_atomically
+
+
+def write(path, text="whole"):
+    with write_atomically(path) as temporary:
+        temporary.write_text(text)
+
+
+def names(folder):
+    return sorted(os.listdir(folder))
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_a_new_file_gets_what_the_umask_leaves_and_an_old_one_keeps_its_own(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "new.txt")
+        (tmp_path / "old.txt").touch()
+        (tmp_path / "old.txt").chmod(0o604)
+        write(tmp_path / "old.txt")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new.txt").stat().st_mode) == 0o666 & ~mask
+    assert stat.S_IMODE((tmp_path / "old.txt").stat().st_mode) == 0o604
+
+
+def test_a_symbolic_link_stays_one_and_its_target_is_written(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "store" / "real.txt")
+    (tmp_path / "second.txt").symlink_to("link.txt")
+    (tmp_path / "dangling.txt").symlink_to("store/later.txt")
+    write(tmp_path / "second.txt", "new")
+    write(tmp_path / "dangling.txt", "later")
+    assert all((tmp_path / name).is_symlink() for name in ("link.txt", "second.txt", "dangling.txt"))
+    assert (tmp_path / "store" / "real.txt").read_text() == "new"
+    assert (tmp_path / "store" / "later.txt").read_text() == "later"
+    assert names(tmp_path) == ["dangling.txt", "link.txt", "second.txt", "store"]
+    with pytest.raises(KeyboardInterrupt), write_atomically(tmp_path / "link.txt") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert (tmp_path / "link.txt").read_text() == "new" and names(tmp_path / "store") == ["later.txt", "real.txt"]
+
+
+def test_what_is_no_regular_file_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # and no /dev/null: for root, a failing test would replace it
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "link").symlink_to("pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link"):
+        with pytest.raises(OSError, match="a device or pipe, expected the name of a file"):
+            write(path)
+    with pytest.raises(IsADirectoryError, match="a folder, expected the name of a file"):
+        write(tmp_path / "folder")
+    with pytest.raises(OSError, match="symbolic links in a circle"):
+        write(tmp_path / "circle")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and (tmp_path / "link").is_symlink()
+    assert names(tmp_path) == ["circle", "folder", "link", "pipe"]
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".png", "ü" * 125 + ".png", "a." + "p" * 253, "漢" * 85])
+def test_names_of_255_bytes(tmp_path, name):
+    assert 253 <= len(name.encode()) <= 255
+    with write_atomically(tmp_path / name) as temporary:
+        temporary.write_text("whole")
+        assert temporary.name.startswith(f".{name[0]}") and len(temporary.name.encode()) <= 255
+        assert temporary.suffix == (".png" if name.endswith("png") else "")
+    assert names(tmp_path) == [name]
+
+
+WRITER = """
+import sys, time
+from dpo_lib.files import write_atomically
+with write_atomically(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print("begun", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_holds_is_not(tmp_path):
+    path = tmp_path / "state.pt"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        assert [writer.stdout.readline() for writer in writers] == [b"begun\n"] * 2
+        (tmp_path / ".state-mine.pt").write_text("not of this kind")
+        writers[0].send_signal(signal.SIGKILL)
+        writers[0].wait()
+        write(path)
+        assert len(names(tmp_path)) == 4  # too young to be sure that nobody is about to lock them
+        for name in names(tmp_path):
+            os.utime(tmp_path / name, (time.time() - 3600, time.time() - 3600))
+        write(path)
+        (temporary,) = set(names(tmp_path)) - {"state.pt", ".state-mine.pt"}
+        assert (tmp_path / temporary).read_text() == "half"
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+            writer.stdout.close()
+    write(path)
+    assert names(tmp_path) == [".state-mine.pt", "state.pt"] and path.read_text() == "whole"
+
+
+def test_printable_names():
+    assert printable(os.fsdecode(b"a/caf\xe9 \xc3\xbc.png")) == "a/caf\\udce9 ü.png"
