@@ -17,7 +17,21 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-RANGE_TOLERANCE = 1e-3  # rounding in a caller's own conversion is not a reason to refuse an image
+from .checks import as_plain, check_image, shape_hint
+
+__all__ = [
+    "as_batch",
+    "as_plain",
+    "check_image",
+    "load_image",
+    "luminance",
+    "round_to_8_bit",
+    "save_image",
+    "shrink_image",
+    "to_numpy",
+    "to_tensor",
+    "to_uint8",
+]
 
 
 def load_image(path: str | os.PathLike) -> np.ndarray:
@@ -65,10 +79,7 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
     >>> to_tensor(np.zeros((5, 7, 3), np.uint8)).shape
     torch.Size([1, 3, 5, 7])
     """
-    batch, _ = as_batch(np.asarray(image) if np.ndim(image) == 3 else np.asarray(image)[0], minimum_size=1)
-    if np.ndim(image) == 3:
-        return batch
-    return torch.cat([to_tensor(one) for one in image])
+    return as_batch(image)[0]
 
 
 def to_numpy(image: torch.Tensor | np.ndarray) -> np.ndarray:
@@ -79,13 +90,22 @@ def to_numpy(image: torch.Tensor | np.ndarray) -> np.ndarray:
         if image.shape[0] != 1:
             raise ValueError(f"expected one image, got a batch of {image.shape[0]}: take one by its index first")
         image = image[0]
-    return image.detach().permute(1, 2, 0).cpu().numpy()
+    if image.dim() != 3:
+        raise ValueError(f"expected a tensor (3, H, W) or (1, 3, H, W), got shape {tuple(image.shape)}")
+    return _to_arrays(image[None])[0]
+
+
+def _to_arrays(batch: torch.Tensor) -> np.ndarray:
+    """``(B, 3, H, W)`` to NumPy ``(B, H, W, 3)``."""
+    batch = batch.detach().resolve_neg().permute(0, 2, 3, 1).cpu()
+    return (batch.float() if batch.dtype == torch.bfloat16 else batch).numpy()  # NumPy has no bfloat16
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Round an image in [0, 1] to 8 bits (clipping first); uint8 passes through."""
     if image.dtype == np.uint8:
         return image
+    image = image.astype(np.promote_types(image.dtype, np.float32), copy=False)  # halves would round twice
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
@@ -104,82 +124,49 @@ def luminance(image: torch.Tensor) -> torch.Tensor:
     return (image * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
-def check_image(image: torch.Tensor, *, minimum_size: int = 1, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
-    """Check a batch of images and give it back.
-
-    Raises
-    ------
-    TypeError
-        Not a floating-point tensor.
-    ValueError
-        Not ``(B, 3, H, W)``, smaller than `minimum_size` pixels on a side, not finite, or outside [low, high].
-    """
-    if not isinstance(image, torch.Tensor) or not image.is_floating_point():
-        kind = image.dtype if isinstance(image, torch.Tensor) else type(image).__name__
-        raise TypeError(f"image must be a floating-point tensor in [0, 1], got {kind}: divide 8-bit values by 255")
-    if image.dim() != 4 or image.shape[1] != 3:
-        raise ValueError(
-            f"image must have shape (B, 3, H, W), got {tuple(image.shape)}: "
-            "add a batch axis, move the channels forward, or repeat a gray image three times"
-        )
-    if min(image.shape[2:]) < minimum_size or image.shape[0] == 0:
-        raise ValueError(f"image must have at least {minimum_size} pixels a side, got shape {tuple(image.shape)}")
-    # aminmax passes NaN on, so one reading of the image finds every kind of bad value
-    smallest, largest = (float(v) for v in torch.aminmax(image.detach()))
-    if not (np.isfinite(smallest) and np.isfinite(largest)):
-        raise ValueError("image must be finite, got NaN or infinity")
-    if smallest < low - RANGE_TOLERANCE or largest > high + RANGE_TOLERANCE:
-        raise ValueError(
-            f"image values must lie in [{low:g}, {high:g}], got [{smallest:.4g}, {largest:.4g}]: "
-            "divide by the largest possible value, or clip"
-        )
-    return image
-
-
 def as_batch(
     image: np.ndarray | torch.Tensor, *, minimum_size: int = 1, low: float = 0.0, high: float = 1.0
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], np.ndarray | torch.Tensor]]:
-    """Bring an image of either form to a checked tensor, and say how to go back.
+    """Bring images of either form to a checked tensor, and say how to go back.
 
     Parameters
     ----------
-    image : tensor (B, 3, H, W) floating, or ndarray (H, W, 3) floating in [0, 1] or uint8
+    image : tensor (B, 3, H, W) floating, or ndarray (H, W, 3) or (B, H, W, 3), floating in [0, 1] or uint8
     minimum_size, low, high
         What `check_image` demands.
 
     Returns
     -------
     batch : tensor (B, 3, H, W)
+        A tensor as it came; of an array a copy, float64 if it was that, else float32.
     restore : callable
-        Turns a result ``(B, 3, H', W')`` into the caller's form (tensor, float array, or uint8 array).
+        Turns a result ``(B, 3, H', W')`` into the caller's form and dtype.
 
     Raises
     ------
     TypeError, ValueError
-        See `check_image`.
+        See `as_plain` and `check_image`.
     """
-    if isinstance(image, torch.Tensor):
-        return check_image(image, minimum_size=minimum_size, low=low, high=high), lambda result: result
-    if not isinstance(image, np.ndarray):
-        raise TypeError(f"image must be a tensor (B, 3, H, W) or a NumPy array (H, W, 3), got {type(image).__name__}")
-    if image.ndim != 3 or image.shape[2] != 3:
+    plain = as_plain(image)
+    if isinstance(plain, torch.Tensor):
+        dtype = plain.dtype
+        return check_image(plain, minimum_size=minimum_size, low=low, high=high), lambda result: result.to(dtype)
+    if plain.ndim not in (3, 4) or plain.shape[-1] != 3:
         raise ValueError(
-            f"a NumPy image must have shape (H, W, 3), got {image.shape}: "
-            "repeat a gray image three times, drop an alpha channel"
+            f"a NumPy image must have shape (H, W, 3) or (B, H, W, 3), got {plain.shape}{shape_hint(plain)}"
         )
-    dtype = image.dtype
-    if dtype == np.uint8:
-        values = image.astype(np.float32) / np.float32(255)
-    elif dtype in (np.float32, np.float64):
-        values = image
-    else:
-        raise TypeError(f"a NumPy image must be float32, float64 or uint8, got {dtype}: convert it first")
-    batch = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))[None]
+    kind, single = image.dtype, plain.ndim == 3
+    arrays = plain[None] if single else plain
+    if kind == np.uint8:
+        arrays = arrays.astype(np.float32) / np.float32(255)
+    wanted = np.float64 if arrays.dtype == np.float64 else np.float32
+    batch = torch.from_numpy(np.array(arrays.transpose(0, 3, 1, 2), dtype=wanted, order="C"))
     check_image(batch, minimum_size=minimum_size, low=low, high=high)
 
     def restore(result: torch.Tensor) -> np.ndarray:
-        array = to_numpy(result)
-        return to_uint8(array) if dtype == np.uint8 else array.astype(dtype, copy=False)
+        array = _to_arrays(result)
+        array = to_uint8(array) if kind == np.uint8 else array.astype(kind, copy=False)
+        return array[0] if single else array
 
     return batch, restore
 

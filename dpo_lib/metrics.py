@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .checks import as_plain
+
 CHANNELS = ("rgb", "luminance", "gray")
 SSIM_WINDOW = 11
 OVERSHOOT = 0.5  # filters and degradations leave the range by a little; another scale of values leaves it by far
@@ -127,14 +129,13 @@ def _per_image(measure, prediction, target, *, on: str, data_range: float, round
     """Check both, bring them to [0, 1] and the wanted channels, measure pair by pair."""
     if on not in CHANNELS:
         raise ValueError(f"on must be one of {', '.join(CHANNELS)}, got {on!r}")
-    if not data_range > 0:
-        raise ValueError(f"data_range must be positive, got {data_range}")
+    if isinstance(data_range, (str, bytes)) or not 0 < data_range < np.inf:
+        raise ValueError(f"data_range must be positive and finite, got {data_range!r}")
     first, single = _as_arrays(prediction, data_range, "prediction")
     second, _ = _as_arrays(target, data_range, "target")
     if first.shape != second.shape:
         raise ValueError(
-            f"prediction and target must have the same shape, got {tuple(np.shape(prediction))} "
-            f"and {tuple(np.shape(target))}"
+            f"prediction and target must have the same shape, got {tuple(prediction.shape)} and {tuple(target.shape)}"
         )
     if second.min() < -OVERSHOOT or second.max() > 1 + OVERSHOOT:
         raise ValueError(
@@ -148,20 +149,17 @@ def _per_image(measure, prediction, target, *, on: str, data_range: float, round
 
 def _as_arrays(image, data_range: float, name: str) -> tuple[np.ndarray, bool]:
     """Either form as float64 (B, H, W, 1 or 3) with peak 1, and whether it was a single image."""
+    image = as_plain(image, name)
     if isinstance(image, torch.Tensor):
         if image.dim() not in (3, 4) or image.shape[-3] not in (1, 3):
             raise ValueError(f"{name} must be a tensor (B, 3, H, W) or (3, H, W), got shape {tuple(image.shape)}")
         array, is_8_bit = image.detach().cpu().movedim(-3, -1), image.dtype == torch.uint8
         array = array.double().numpy()
-    elif isinstance(image, np.ndarray):
+    else:
         array = image[..., None] if image.ndim == 2 else image
         if array.ndim not in (3, 4) or array.shape[-1] not in (1, 3):
             raise ValueError(f"{name} must be an array (B, H, W, 3) or (H, W, 3), got shape {image.shape}")
-        if not (array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating)):
-            raise TypeError(f"{name} must hold floating-point numbers or uint8, got {array.dtype}: convert it first")
         array, is_8_bit = array.astype(np.float64), array.dtype == np.uint8
-    else:
-        raise TypeError(f"{name} must be a tensor or a NumPy array, got {type(image).__name__}")
     if array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite and not empty, got {'no pixel' if array.size == 0 else 'NaN or inf'}")
     array = array / (255 if is_8_bit else data_range)

@@ -96,8 +96,8 @@ def test_check_image_gives_the_image_back_untouched():
     [
         ([[0.0]], TypeError, "floating-point tensor in .* got list"),
         (torch.zeros(1, 3, 4, 5, dtype=torch.uint8), TypeError, r"got torch\.uint8: divide 8-bit values by 255"),
-        (torch.zeros(3, 4, 5), ValueError, r"shape \(B, 3, H, W\), got \(3, 4, 5\)"),
-        (torch.zeros(1, 4, 5, 3), ValueError, r"got \(1, 4, 5, 3\): add a batch axis, move the channels"),
+        (torch.zeros(3, 4, 5), ValueError, r"shape \(B, 3, H, W\), got \(3, 4, 5\): add a batch axis"),
+        (torch.zeros(1, 7, 5, 3), ValueError, r"got \(1, 7, 5, 3\): move the channels forward"),
         (torch.zeros(0, 3, 8, 8), ValueError, "at least 4 pixels a side"),
         (torch.zeros(1, 3, 3, 8), ValueError, r"at least 4 pixels a side, got shape \(1, 3, 3, 8\)"),
         (torch.full((1, 3, 4, 5), float("nan")), ValueError, "finite, got NaN"),
@@ -118,17 +118,42 @@ def test_one_bad_pixel_is_found():
         check_image(image)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64, ">f4", ">f8"])
 def test_as_batch_and_back_is_the_identity(photo, dtype):
     image = photo if dtype == np.uint8 else (photo / 255).astype(dtype)
     before = image.copy()
     batch, restore = as_batch(image)
-    assert batch.shape == (1, 3, 11, 17) and batch.dtype == (torch.float64 if dtype == np.float64 else torch.float32)
+    is_double = np.dtype(dtype).itemsize == 8
+    assert batch.shape == (1, 3, 11, 17) and batch.dtype == (torch.float64 if is_double else torch.float32)
     back = restore(batch)
     assert back.dtype == dtype
     np.testing.assert_array_equal(back, image)
     batch.zero_()
     np.testing.assert_array_equal(image, before)  # the caller's array is not the tensor's memory
+
+
+def test_as_batch_takes_batches_and_every_memory_layout(photo):
+    both = np.stack([photo, 255 - photo]) / 255
+    batch, restore = as_batch(both)
+    assert batch.shape == (2, 3, 11, 17)
+    np.testing.assert_array_equal(restore(batch), both)
+    for one, image in zip(batch, both, strict=True):
+        torch.testing.assert_close(one, as_batch(image)[0][0], rtol=0, atol=0)
+    one = both[0]
+    for view in (both[:, ::-1, ::-1], one[:1, ::-1], one[::-1, :1], np.asfortranarray(one), one[::2, ::3]):
+        batch, restore = as_batch(view)
+        np.testing.assert_array_equal(restore(batch), view)
+    mine = both[0].view(type("Mine", (np.ndarray,), {}))
+    batch, restore = as_batch(mine)
+    assert type(restore(batch)) is np.ndarray
+    assert to_tensor(photo[:, ::-1]).shape == (1, 3, 11, 17)
+
+
+def test_as_batch_gives_tensors_back_in_their_dtype():
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        image = torch.rand(2, 3, 5, 6).to(dtype)
+        batch, restore = as_batch(image)
+        assert batch is image and restore(batch.float()).dtype == dtype
 
 
 def test_as_batch_leaves_tensors_alone():
@@ -140,10 +165,10 @@ def test_as_batch_leaves_tensors_alone():
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
-        ("photo.png", TypeError, "must be a tensor .* or a NumPy array .*, got str"),
-        (np.zeros((4, 5)), ValueError, r"shape \(H, W, 3\), got \(4, 5\): repeat a gray image three times"),
-        (np.zeros((4, 5, 4)), ValueError, "drop an alpha channel"),
-        (np.zeros((4, 5, 3), np.int64), TypeError, "float32, float64 or uint8, got int64: convert it first"),
+        ("photo.png", TypeError, "must be a tensor or a NumPy array, got str"),
+        (np.zeros((4, 5)), ValueError, r"shape \(H, W, 3\) or .*, got \(4, 5\): repeat a gray image three times"),
+        (np.zeros((4, 5, 4)), ValueError, r"\(4, 5, 4\): drop the alpha channel"),
+        (np.zeros((4, 5, 3), np.int64), TypeError, "numbers or uint8, got int64: convert it first, and divide by"),
         (np.full((4, 5, 3), 2.0), ValueError, r"lie in \[0, 1\], got \[2, 2\]"),
         (np.full((4, 5, 3), np.nan), ValueError, "finite"),
         (np.zeros((3, 5, 3)), ValueError, "at least 4 pixels a side"),

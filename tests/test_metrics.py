@@ -1,6 +1,8 @@
 """PSNR and SSIM against numbers computed by hand."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -158,6 +160,25 @@ def test_bad_input(measure, pair):
         measure(torch.from_numpy(prediction), target)
     with pytest.raises(ValueError, match=r"must be an array \(B, H, W, 3\)"):
         measure(prediction[:, :, :2], target)
+
+
+def test_a_matrix_is_an_image_like_another(pair):
+    """It corrupted the heap and ended the process, hence a process of its own."""
+    code = (
+        "import numpy as np; from dpo_lib import psnr, ssim; "
+        "a, b = (np.random.default_rng(seed).random((16, 20)) for seed in (0, 1)); "
+        "assert psnr(np.matrix(a), np.matrix(b)) == psnr(a, b); "
+        "assert ssim(np.matrix(a), b, on='rgb') == ssim(a, b, on='rgb')"
+    )
+    command = [sys.executable, "-W", "ignore::PendingDeprecationWarning", "-c", code]
+    assert subprocess.run(command, capture_output=True, timeout=300).returncode == 0
+
+
+@pytest.mark.parametrize("measure", [psnr, ssim])
+def test_a_peak_that_is_none(measure, pair):
+    for data_range in (float("nan"), float("inf"), -1, "1"):
+        with pytest.raises(ValueError, match="data_range must be positive and finite, got"):
+            measure(*pair, data_range=data_range)
 
 
 def test_a_target_that_leaves_the_range_by_a_little_is_clipped(pair):

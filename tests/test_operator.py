@@ -54,6 +54,22 @@ def test_the_same_kind_comes_back(dtype):
     np.testing.assert_allclose(result, 100 if dtype == np.uint8 else 100 / 255, rtol=1e-6)
 
 
+def test_batches_of_numpy_images_and_half_precision():
+    arrays = np.random.default_rng(0).random((2, 7, 9, 3))
+    results = MIX(arrays, [0.2, 0.5])
+    assert results.shape == arrays.shape and results.dtype == arrays.dtype
+    for result, array, amount in zip(results, arrays, (0.2, 0.5), strict=True):
+        np.testing.assert_array_equal(result, MIX(array, amount))
+    assert MIX(np.uint8(255 * arrays), 0.2).dtype == np.uint8
+    shown, target = NOISE.make_pair(arrays, 0.05)
+    assert shown.shape == arrays.shape and target is arrays
+    half = MIX(arrays.astype(np.float16), 0.2)  # computed in float32
+    assert half.dtype == np.float16
+    np.testing.assert_array_equal(half, MIX(arrays.astype(np.float16).astype(np.float32), 0.2).astype(np.float16))
+    with pytest.raises(TypeError, match=r"image must be float32 or float64, got torch\.bfloat16: convert it first"):
+        MIX(torch.rand(1, 3, 7, 9).bfloat16(), 0.2)
+
+
 def test_float64_tensors_stay_float64_and_inputs_stay_as_they_are(image):
     before = image.clone()
     assert MIX(image.double(), 0.2).dtype == torch.float64

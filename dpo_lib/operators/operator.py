@@ -72,7 +72,8 @@ class Operator:
 
         Parameters
         ----------
-        image : tensor (B, 3, H, W) or ndarray (H, W, 3), float32 or float64 in [0, 1]; arrays also uint8
+        image : tensor (B, 3, H, W) or ndarray (H, W, 3) or (B, H, W, 3), float32 or float64 in [0, 1]
+            Arrays may be uint8 or float16 as well (computed in float32).
         value : number, sequence or tensor, optional
             A number, one value per image, or one row of values per image; None for the defaults.
         check_range : bool
