@@ -62,6 +62,36 @@ def test_numpy_images_come_back_as_they_came():
     assert net(eight, 0.02).dtype == np.uint8 and net(eight, 0.02).shape == eight.shape
 
 
+@pytest.mark.parametrize("weights", [torch.float32, torch.float64, torch.bfloat16])
+def test_images_of_any_precision_are_computed_in_that_of_the_weights(weights):
+    net, image = network().to(weights), torch.rand(2, 3, 21, 30)
+    expected = net(image.to(weights), 0.02)
+    for precision in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        answer = net(image.to(precision), 0.02)
+        assert answer.dtype == precision
+        assert torch.equal(answer, net(image.to(precision).to(weights), 0.02).to(precision))
+    assert torch.equal(net(image.double(), 0.02), expected.double()) or weights == torch.float64
+    array = image[0].permute(1, 2, 0).numpy().astype(np.float16)
+    assert net(array, 0.02).dtype == np.float16
+
+
+def test_gradients_pass_through_the_conversion():
+    net, image = network(), torch.rand(1, 3, 21, 30, dtype=torch.float64, requires_grad=True)
+    net(image, 0.02).sum().backward()
+    single = image.detach().float().requires_grad_()
+    net(single, 0.02).sum().backward()
+    assert image.grad.dtype == torch.float64 and torch.allclose(image.grad.float(), single.grad)
+
+
+def test_batches_of_numpy_images():
+    net, arrays = network(), np.random.default_rng(0).random((3, 21, 30, 3)).astype(np.float32)
+    answers, values = net(arrays, [0.002, 0.02, 0.2]), (0.002, 0.02, 0.2)
+    assert isinstance(answers, np.ndarray) and answers.shape == arrays.shape and answers.dtype == np.float32
+    for answer, array, value in zip(answers, arrays, values, strict=True):
+        np.testing.assert_allclose(answer, net(array, value), atol=1e-5)
+    assert net(np.uint8(255 * arrays), 0.02).dtype == np.uint8
+
+
 def test_at_bakes_the_same_answer():
     net, image = network(), torch.rand(2, 3, 31, 26)
     plain = net.at(0.05)

@@ -66,6 +66,8 @@ def test_equation_5_for_the_whole_network(generated):
     images = torch.rand(2, 3, 33, 46, dtype=torch.float64)
     for value in (0.002, 0.05, 0.2):
         assert (multi_path_forward(net, images, value) - net(images, value)).abs().max() < 1e-10
+        single = multi_path_forward(net, images.float(), value)
+        assert single.dtype == torch.float32 and (single - net(images, value)).abs().max() < 1e-5
     assert (net(images, 0.002) - net(images, 0.2)).abs().max() > 1e-3
 
 

@@ -281,6 +281,15 @@ def test_picked_points_follow_the_rule():
     assert any(not np.array_equal(other[kind], picked[kind]) for kind in picked)
 
 
+def test_points_of_one_image_only():
+    image = embedded_images("coffee")["coffee"] / 255
+    with pytest.raises(ValueError, match="expected one image, got a batch of 2: call once per image"):
+        pick_points(np.stack([image, 1 - image]), 2)
+    half = torch.from_numpy(image).permute(2, 0, 1)[None].bfloat16()
+    found, expected = (pick_points(one, 2) for one in (half, half.float()))
+    assert all(np.array_equal(found[kind], expected[kind]) for kind in expected)
+
+
 def test_too_few_points():
     with pytest.raises(ValueError, match="found 0 of 3 points for moderate edge"):
         pick_points(np.full((80, 90, 3), 0.5), 3)

@@ -55,6 +55,16 @@ def test_arrays_and_one_operator(settings):
         assert np.allclose(answer, whole, atol=1 if answer.dtype == np.uint8 else 1e-5)
 
 
+def test_batches_of_arrays_and_other_precisions():
+    net = network(OPERATORS["l0"], generated="norm(last)")
+    arrays = np.random.default_rng(0).random((2, 33, 46, 3))
+    assert np.allclose(net.tuner(arrays)(0.03), net(arrays, 0.03), atol=1e-5)
+    for precision in (torch.float16, torch.bfloat16, torch.float64):
+        image = torch.from_numpy(arrays).permute(0, 3, 1, 2).to(precision)
+        answer = net.tuner(image)(0.03)
+        assert answer.dtype == precision and torch.allclose(answer, net(image, 0.03), atol=1e-2)
+
+
 def test_only_the_last_convolution_runs():
     """Counted in multiplications: the paper's network spends 0.74 % of them there."""
     net = DecoupledNetwork(OPERATORS, generated="norm(last)").eval()

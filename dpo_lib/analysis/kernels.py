@@ -125,7 +125,8 @@ def multi_path_forward(
         blocks = {name: _MultiPath(_convolution(net, name), *kernel_paths(net, name), code) for name in names}
         weights |= dict.fromkeys(blocks, torch.empty(0))  # so that no generated kernel can be used by mistake
         layers = [blocks.get(layer.name, layer) for layer in net.base_network.convolutions]
-        return net.base_network.sharing(layers=layers)(batch, weights)
+        base_network = net.base_network.sharing(layers=layers)
+        return base_network(batch.to(base_network.scale.dtype), weights).to(batch)
 
 
 class _MultiPath:

@@ -348,7 +348,9 @@ def pick_points(
     from scipy.ndimage import maximum_filter
 
     batch, _ = as_batch(image)
-    edges = edge_map(batch)[0, 0].cpu().numpy()
+    if len(batch) != 1:
+        raise ValueError(f"expected one image, got a batch of {len(batch)}: call once per image")
+    edges = edge_map(batch.to(torch.promote_types(batch.dtype, torch.float32)))[0, 0].cpu().numpy()
     peak = maximum_filter(edges, size=2 * neighbourhood + 1, mode="nearest")
     inner = np.zeros(edges.shape, bool)
     inner[border : edges.shape[0] - border, border : edges.shape[1] - border] = True

@@ -162,7 +162,8 @@ class ParameterizedNetwork(nn.Module):
 
         Parameters
         ----------
-        image : tensor (B, 3, H, W) floating in [0, 1], or ndarray (H, W, 3) floating in [0, 1] or uint8
+        image : tensor (B, 3, H, W) floating in [0, 1], or ndarray (H, W, 3) or (B, H, W, 3), floating or uint8
+            Computed in the precision of the weights, whatever its own.
         value : number, sequence or tensor, optional
             A number for all images, or one value per image; None for the parameters' defaults.
         operator : str or sequence of str, optional
@@ -172,7 +173,7 @@ class ParameterizedNetwork(nn.Module):
 
         Returns
         -------
-        Same kind as `image`.
+        Same kind and dtype as `image`.
 
         Raises
         ------
@@ -181,7 +182,8 @@ class ParameterizedNetwork(nn.Module):
         """
         batch, restore = as_batch(image, minimum_size=MINIMUM_SIZE, low=INPUT_RANGE[0], high=INPUT_RANGE[1])
         code = self.gamma_code(value, operator=operator, batch=batch.shape[0], check_range=check_range)
+        weight = next(self.parameters())
         if isinstance(image, torch.Tensor):
-            return self.answer(batch, code)
+            return restore(self.answer(batch.to(weight.dtype), code))
         with torch.no_grad():
-            return restore(self.answer(batch.to(next(self.parameters())), code))
+            return restore(self.answer(batch.to(weight), code))

@@ -34,7 +34,7 @@ class SingleLayerTuner:
     network : DecoupledNetwork
         Its generated tensors should lie near the end, such as ``generated="norm(last)"``. Weights that change later
         need a new tuner.
-    image : tensor (B, 3, H, W) floating in [0, 1], or ndarray (H, W, 3) floating in [0, 1] or uint8
+    image : tensor (B, 3, H, W) floating in [0, 1], or ndarray (H, W, 3) or (B, H, W, 3), floating or uint8
 
     Raises
     ------
@@ -69,7 +69,7 @@ class SingleLayerTuner:
         batch, self._restore = as_batch(image, minimum_size=MINIMUM_SIZE, low=INPUT_RANGE[0], high=INPUT_RANGE[1])
         self.network, self.layer = network, layer
         with torch.no_grad():
-            self.image = batch.to(base.scale) if isinstance(image, np.ndarray) else batch
+            self.image = batch.to(base.scale if isinstance(image, np.ndarray) else base.scale.dtype)
             fixed = dict(network.weight_learning_network.fixed.items())
             features = base.advance(base.begin(self.image), fixed, until=layer, standardise=not convolution)
         self.features = _without_needless_skip(features, base.convolutions)
