@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .checks import as_plain, check_image, shape_hint
+from .checks import RANGE_TOLERANCE, as_plain, check_image, shape_hint
+from .decoding import ImageTooLarge, decode, name_of
 
 __all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "ImageTooLarge",
     "as_batch",
     "as_plain",
     "check_image",
@@ -33,21 +39,86 @@ __all__ = [
     "to_uint8",
 ]
 
+MAX_PIXELS = 110_000_000  # the largest cameras have 102 megapixels; this many take 330 MB in 8 bits, 1.3 GB in floats
 
-def load_image(path: str | os.PathLike) -> np.ndarray:
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+def load_image(
+    path: str | os.PathLike | BinaryIO, *, dtype: str | type = "float32", max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Read an image file as RGB.
 
     Parameters
     ----------
-    path : str or path
-        Any file that Pillow opens. Gray images are turned to RGB, an alpha channel is dropped.
+    path : str, path or binary file
+        JPEG, PNG, BMP, TIFF, WebP or PPM (PGM, PBM, PFM), recognised by its content. 8 and 16 bits, gray, palette,
+        1 bit, CMYK, and floats in [0, 1].
+    dtype : {"float32", "uint8"}
+        "uint8" is a quarter of the memory; deeper files are rounded to it.
+    max_pixels : int
+        Refuse larger images before they are decoded: a file of a few kilobytes can unpack to gigabytes.
 
     Returns
     -------
-    ndarray (H, W, 3), float32 in [0, 1]
+    ndarray (H, W, 3), float32 in [0, 1], or uint8
+        Gray is repeated three times. A camera's rotation mark is applied.
+
+    Warns
+    -----
+    UserWarning
+        Something was transparent: an alpha channel is dropped, the image laid over white.
+
+    Raises
+    ------
+    OSError
+        No such file, none of these formats, or damaged.
+    ImageTooLarge
+        A ValueError: more than `max_pixels`.
+    ValueError
+        Floats outside [0, 1], NaN, or whole numbers of 32 bits.
+
+    Notes
+    -----
+    Colour profiles are not applied, and of several pictures in a file the first is read.
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> Image.fromarray(np.full((4, 6), 51, np.uint8)).save(file, "PNG")  # gray, 8 bits
+    >>> image = load_image(file)
+    >>> image.shape, float(image.max())
+    ((4, 6, 3), 0.20000000298023224)
     """
-    with Image.open(path) as file:
-        return np.asarray(file.convert("RGB"), dtype=np.float32) / np.float32(255)
+    if dtype not in ("float32", "uint8", np.float32, np.uint8):
+        raise ValueError(f"dtype must be float32 or uint8, got {dtype!r}")
+    as_uint8 = np.dtype(dtype) == np.uint8
+    values, white, alpha, premultiplied = decode(path, max_pixels=max_pixels)
+    if values.dtype.kind == "f":
+        _check_floats(values, name_of(path))
+    if alpha is not None and (alpha < white).any():
+        warnings.warn(
+            f"{name_of(path)} is transparent in places: its alpha channel is dropped, white shows through", stacklevel=2
+        )
+        colour, share = (np.divide(part, np.float32(white), dtype=np.float32) for part in (values, alpha))
+        values, white = np.clip((colour if premultiplied else colour * share) + (1 - share), 0, 1), 1.0
+    if not (as_uint8 and values.dtype == np.uint8):
+        values = np.divide(values, np.float32(white), dtype=np.float32)
+        values = to_uint8(values) if as_uint8 else np.clip(values, 0, 1, out=values)
+    if values.shape[2] == 1:
+        values = np.repeat(values, 3, axis=2)
+    return values if values.flags.writeable else values.copy()
+
+
+def _check_floats(values: np.ndarray, name: str) -> None:
+    low, high = float(values.min()), float(values.max())  # NaN if there is one
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"{name} holds NaN or infinity, expected floats in [0, 1]")
+    if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
+        raise ValueError(
+            f"{name} holds floats in [{low:.4g}, {high:.4g}], expected [0, 1]: divide by the value of white, or clip"
+        )
 
 
 def save_image(path: str | os.PathLike, image: np.ndarray | torch.Tensor) -> Path:

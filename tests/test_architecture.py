@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "dpo_lib"
 FLOORS = (  # from the ground up; modules and folders of one line do not import each other, the ground floor's may
-    ("checks", "files", "images", "metrics", "parameters", "randomness", "records", "timing"),
+    ("checks", "decoding", "files", "images", "metrics", "parameters", "randomness", "records", "timing"),
     ("operators", "models"),
     ("data",),
     ("training", "evaluation", "analysis", "plotting"),

@@ -4,6 +4,9 @@ import asyncio
 import base64
 import io
 import re
+import struct
+import warnings
+import zlib
 from datetime import datetime, timezone
 
 import numpy as np
@@ -479,9 +482,9 @@ def test_an_upload_reaches_the_network():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\x89PNG\r\n\x1a\n and then nothing", "not readable as a picture"),
-        (b"", "not readable as a picture"),
-        (encode(photograph(60, 70), lossless=False)[:900], "not readable as a picture"),
+        (b"\x89PNG\r\n\x1a\n and then nothing", "not readable as an image"),
+        (b"", "not readable as an image"),
+        (encode(photograph(60, 70), lossless=False)[:900], "not readable as an image"),
         (encode(photograph(9, 40)), "at least 16 pixels a side, got 40 x 9"),
     ],
     ids=["damaged", "empty", "cut off", "tiny"],
@@ -497,6 +500,33 @@ def test_a_bad_upload_is_one_error_and_changes_nothing(content, message):
     assert [picture.value for picture in box.pictures.values()] == before and box.image_list.options == ("image",)
     box.sliders[0].value = 0.3
     assert "Error" not in box.text.value and "ms" in box.text.value
+
+
+def test_a_large_upload_is_kept_reduced():
+    buffer = io.BytesIO()
+    stripes = np.zeros((96, 9000, 4), np.uint8)
+    stripes[:, :4500, :3], stripes[..., 3] = 200, 255
+    stripes[:, 8000:, 3] = 0
+    Image.fromarray(stripes).save(buffer, "PNG")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # white where it was transparent is seen
+        explorer = Explorer(None, {"image": photograph()})
+        explorer.add("mine", read_upload("mine", buffer.getvalue()))
+    kept = explorer.images["mine"]
+    assert kept.shape == (24, 2250, 3) and kept.dtype == np.uint8
+    assert (kept[:, :1125] == 200).all() and (kept[:, 1125:2000] == 0).all() and (kept[:, 2000:] == 255).all()
+    explorer.add("small", to_uint8(photograph()))
+    np.testing.assert_array_equal(explorer.images["small"], to_uint8(photograph()))
+
+
+def test_an_upload_that_unpacks_to_gigabytes_is_refused():
+    buffer = io.BytesIO()
+    Image.new("1", (16, 11)).save(buffer, "PNG")
+    content = bytearray(buffer.getvalue())
+    content[16:24] = struct.pack(">II", 13_000, 13_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with pytest.raises(ValueError, match="mine.png has 13000 x 13000 = 169000000 pixels, expected 1"):
+        read_upload("mine.png", bytes(content))
 
 
 def test_the_answer_can_be_saved():

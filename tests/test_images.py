@@ -1,5 +1,8 @@
 """Loading, saving, checking, and the way from one form of an image to the other and back."""
 
+import io
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -33,11 +36,33 @@ def test_save_and_load_round_trip(tmp_path, photo):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again.png", "new"]  # no temporary file stays
 
 
-def test_loading_turns_gray_and_alpha_to_rgb(tmp_path, photo):
-    Image.fromarray(photo[:, :, 0]).save(tmp_path / "gray.png")
-    Image.fromarray(np.dstack([photo, photo[:, :, :1]])).save(tmp_path / "alpha.png")
-    assert (to_uint8(load_image(tmp_path / "gray.png")) == photo[:, :, :1]).all()
-    np.testing.assert_array_equal(to_uint8(load_image(tmp_path / "alpha.png")), photo)
+def test_8_bits_can_stay_8_bits(tmp_path, photo):
+    path = save_image(tmp_path / "photo.png", photo)
+    loaded = load_image(path, dtype="uint8")
+    assert loaded.dtype == np.uint8 and loaded.flags.writeable
+    np.testing.assert_array_equal(loaded, photo)
+    np.testing.assert_array_equal(load_image(io.BytesIO(path.read_bytes()), dtype=np.uint8), photo)
+    deep = np.linspace(0, 65535, 5 * 7).reshape(5, 7).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(load_image(tmp_path / "deep.png", dtype="uint8")[:, :, 1], np.rint(deep / 257))
+    with pytest.raises(ValueError, match="dtype must be float32 or uint8, got 'float64'"):
+        load_image(path, dtype="float64")
+    with pytest.raises(ValueError, match="dtype must be float32 or uint8, got 'deep'"):
+        load_image(path, dtype="deep")
+
+
+def test_what_is_transparent_is_laid_over_white_and_said(tmp_path, photo):
+    alpha = np.full((11, 17, 1), 255, np.uint8)
+    Image.fromarray(np.dstack([photo, alpha])).save(tmp_path / "opaque.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(load_image(tmp_path / "opaque.png", dtype="uint8"), photo)
+    alpha[:, 4:8], alpha[:, 8:] = 51, 0
+    Image.fromarray(np.dstack([photo, alpha])).save(tmp_path / "clear.png")
+    with pytest.warns(UserWarning, match=r"clear\.png is transparent in places: its alpha channel is dropped"):
+        loaded = load_image(tmp_path / "clear.png")
+    np.testing.assert_allclose(loaded, 1 - alpha / 255 * (1 - photo / 255), atol=1e-6)
+    assert (loaded[:, 8:] == 1).all()
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, photo, monkeypatch):

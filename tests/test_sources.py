@@ -1,6 +1,8 @@
 """Image sources: scikit-image's wheel and folders with good and bad files."""
 
 import hashlib
+import json
+import os
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ def folder(tmp_path):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     Image.fromarray(rgb).save(tmp_path / "b.png")
     Image.fromarray(rgb[:, :, 0]).save(tmp_path / "B_gray.BMP")
-    Image.fromarray(np.dstack([rgb, rgb[:, :, :1]])).save(tmp_path / "a_alpha.tiff")
+    Image.fromarray(np.dstack([rgb, np.full_like(rgb[:, :, :1], 255)])).save(tmp_path / "a_alpha.tiff")
     Image.fromarray(rgb).save(tmp_path / "deep" / "c.JPG", format="JPEG")
     Image.fromarray(rgb).save(tmp_path / "deep" / "er" / "10.tif")
     Image.fromarray(rgb).save(tmp_path / "deep" / "er" / "9.jpeg")
@@ -53,6 +55,52 @@ def test_image_files_are_recursive_and_in_string_order(folder):
     assert names == ["B_gray.BMP", "a_alpha.tiff", "b.png", "deep/c.JPG", "deep/er/10.tif", "deep/er/9.jpeg"]
 
 
+def test_image_files_take_every_format_and_skip_what_is_no_file(folder, tmp_path_factory):
+    picture = Image.new("RGB", (17, 11))
+    for name in ("a.webp", "b.PPM", "c d ü.Png", os.fsdecode(b"e\xe9.png")):
+        picture.save(folder / name, format="PNG")
+    Image.new("L", (17, 11)).save(folder / "gray.pgm")
+    (folder / ".hidden").mkdir()
+    (folder / "folder.png").mkdir()
+    picture.save(folder / ".hidden" / "a.png")
+    picture.save(folder / "folder.png" / "inside.png")
+    (folder / "circle.png").symlink_to("circle.png")
+    (folder / "deep" / "up").symlink_to(folder, target_is_directory=True)
+    (folder / "nowhere.png").symlink_to("nothing.png")
+    (folder / "null.png").symlink_to("/dev/null")
+    os.mkfifo(folder / "pipe.png")
+    outside = tmp_path_factory.mktemp("outside") / "other.png"
+    picture.save(outside)
+    (folder / "linked.png").symlink_to(outside)
+    names = [path.relative_to(folder).as_posix() for path in image_files(folder)]
+    assert names == sorted(
+        ["B_gray.BMP", "a.webp", "a_alpha.tiff", "b.PPM", "b.png", "c d ü.Png", "deep/c.JPG", "deep/er/10.tif"]
+        + ["deep/er/9.jpeg", "e\udce9.png", "folder.png/inside.png", "gray.pgm", "linked.png"]
+    )
+    assert len(load_folder(folder)) == 13
+    rows = file_list(folder)
+    assert "e\\udce9.png" in json.dumps([row["file"] for row in rows]).replace("\\\\", "\\")
+    assert all(row["file"].encode() and row["width"] for row in rows)  # names that can be written into any table
+    linked = folder.parent / "linked folder"
+    linked.symlink_to(folder, target_is_directory=True)
+    assert len(image_files(linked)) == 13
+
+
+def test_names_that_are_no_utf_8_are_shown_escaped(folder):
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"skipped .*caf\\udce9\.png: is not readable") as notes:
+        load_folder(folder)
+    assert str(notes[0].message).encode()
+
+
+def test_a_listed_pipe_or_device_is_reported_not_waited_for(folder):
+    os.mkfifo(folder / "pipe.png")
+    with pytest.warns(UserWarning) as notes:
+        images = load_folder([folder / "pipe.png", "/dev/zero", folder / "b.png"])
+    assert len(images) == 1 and len(notes) == 2
+    assert all("is a device or pipe, expected an image file" in str(note.message) for note in notes)
+
+
 def test_image_files_say_what_is_wrong_with_a_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere does not exist: check the path"):
         image_files(tmp_path / "nowhere")
@@ -69,7 +117,7 @@ def test_load_folder_gives_8_bit_rgb_of_every_kind(folder):
     assert {image.dtype for image in images} == {np.dtype(np.uint8)}
     gray, alpha, rgb = images[:3]
     assert (gray == gray[:, :, :1]).all()
-    np.testing.assert_array_equal(alpha, rgb)  # alpha dropped, not blended
+    np.testing.assert_array_equal(alpha, rgb)
     np.testing.assert_array_equal(gray[:, :, 0], rgb[:, :, 0])
     assert all(image.flags.writeable for image in images)
 
@@ -88,7 +136,7 @@ def test_load_folder_reports_bad_files_by_name_and_goes_on(folder):
     whole = (folder / "b.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     Image.new("RGB", (30, 7)).save(folder / "small.png")
-    Image.fromarray(np.ones((20, 30), np.float32)).save(folder / "float.tiff")
+    Image.fromarray(np.full((20, 30), 2, np.float32)).save(folder / "float.tiff")
     with pytest.warns(UserWarning) as caught:
         images = load_folder(folder, minimum_size=8)
     assert len(images) == 6
@@ -96,7 +144,7 @@ def test_load_folder_reports_bad_files_by_name_and_goes_on(folder):
     assert len(messages) == 4
     for message, expected in zip(
         messages,
-        ["broken.jpg: not readable", "cut.png: not readable", "float.tiff: not readable", "small.png: 30x7, smaller"],
+        ["broken.jpg: is not readable", "cut.png: is not readable", "float.tiff: holds floats", "small.png: 30x7"],
         strict=True,
     ):
         assert expected in message

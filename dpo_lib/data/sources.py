@@ -12,14 +12,11 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from ..files import sha256_of
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+from ..files import printable, sha256_of
+from ..images import SUFFIXES, load_image
 
 # the photographs among the colour pictures of scikit-image's wheel; the rest are scans, charts and logos
 EMBEDDED = {
@@ -70,12 +67,12 @@ def embedded_images(*names: str) -> dict[str, np.ndarray]:
         path = folder / EMBEDDED[name]
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: install scikit-image from its wheel, pip install scikit-image")
-        images[name] = read_image(path)
+        images[name] = load_image(path, dtype="uint8")
     return images
 
 
 def image_files(folder: str | os.PathLike) -> list[Path]:
-    """All JPEG, PNG, BMP and TIFF files in a folder and the folders below it.
+    """All image files in a folder and the folders below it, by their suffixes (`dpo_lib.images.SUFFIXES`, in any case).
 
     Parameters
     ----------
@@ -84,7 +81,13 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
     Returns
     -------
     list of Path
-        In plain string order of the path below `folder`. Names that start with a dot are left out.
+        In plain string order of the path below `folder`. Names that start with a dot are left out, and so are pipes,
+        devices, and folders behind symbolic links (which may lead in circles); linked files are taken.
+
+    Warns
+    -----
+    UserWarning
+        For each folder below that cannot be read.
 
     Raises
     ------
@@ -95,17 +98,25 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.exists():
-        raise FileNotFoundError(f"image folder {folder} does not exist: check the path")
+        raise FileNotFoundError(f"image folder {printable(folder)} does not exist: check the path")
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file, expected a folder of images: give the folder it lies in")
+        name = printable(folder)
+        raise NotADirectoryError(f"{name} is a file, expected a folder of images: give the folder it lies in")
     found = []
-    for path in folder.rglob("*"):
-        below = path.relative_to(folder)
-        if path.suffix.lower() in ENDINGS and not any(part.startswith(".") for part in below.parts) and path.is_file():
-            found.append((below.as_posix(), path))
+    for place, folders, names in os.walk(folder, onerror=lambda error: _unreadable(error, folder)):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                found.append((path.relative_to(folder).as_posix(), path))
     if not found:
-        raise FileNotFoundError(f"no image in {folder}: expected files ending in {', '.join(ENDINGS)}")
+        raise FileNotFoundError(f"no image in {printable(folder)}: expected files ending in {', '.join(SUFFIXES)}")
     return [path for _, path in sorted(found)]
+
+
+def _unreadable(error: OSError, folder: Path) -> None:
+    if Path(error.filename) == folder:
+        raise error
+    warnings.warn(f"skipped the folder {printable(error.filename)}: {error.strerror}", stacklevel=4)
 
 
 def load_folder(
@@ -125,12 +136,12 @@ def load_folder(
     Returns
     -------
     list of ndarray (H, W, 3), uint8
-        Gray images are turned to RGB, an alpha channel is dropped, a camera's rotation mark is applied.
+        Read by `dpo_lib.images.load_image`.
 
     Warns
     -----
     UserWarning
-        For each file that is unreadable or too small.
+        For each file that is unreadable, too small or far too large, and for each that is transparent in places.
 
     Raises
     ------
@@ -146,20 +157,21 @@ def load_folder(
     for path in files:
         if len(images) == limit:
             break
+        name = printable(path)
         try:
-            image = read_image(path)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            warnings.warn(f"skipped {path}: not readable as an image ({error})", stacklevel=2)
+            image = load_image(path, dtype="uint8")
+        except (OSError, ValueError) as error:
+            warnings.warn(f"skipped {name}: {str(error).removeprefix(f'{name} ')}", stacklevel=2)
             continue
         if min(image.shape[:2]) < minimum_size:
             height, width = image.shape[:2]
             warnings.warn(
-                f"skipped {path}: {width}x{height}, smaller than {minimum_size} pixels on a side", stacklevel=2
+                f"skipped {name}: {width}x{height}, smaller than {minimum_size} pixels on a side", stacklevel=2
             )
             continue
         images.append(image)
     if not images:
-        where = folder if isinstance(folder, (str, os.PathLike)) else "the list"
+        where = printable(folder) if isinstance(folder, (str, os.PathLike)) else "the list"
         raise ValueError(
             f"none of the {len(files)} files in {where} is a readable image of at least {minimum_size} pixels a side"
         )
@@ -189,11 +201,11 @@ def file_list(folder: str | os.PathLike | Sequence[str | os.PathLike]) -> list[d
     rows = []
     for path in files:
         width = height = None
-        with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            height, width = read_image(path).shape[:2]
-        rows.append(
-            {"file": path.relative_to(root).as_posix(), "sha256": sha256_of(path), "width": width, "height": height}
-        )
+        with contextlib.suppress(OSError, ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is worth saying is said where the image is used
+            height, width = load_image(path, dtype="uint8").shape[:2]
+        name = printable(path.relative_to(root).as_posix())
+        rows.append({"file": name, "sha256": sha256_of(path), "width": width, "height": height})
     return rows
 
 
@@ -201,17 +213,6 @@ def _as_files(folder: str | os.PathLike | Iterable[str | os.PathLike]) -> list[P
     if isinstance(folder, (str, os.PathLike)):
         return image_files(folder)
     return [Path(file) for file in folder]
-
-
-def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
-    """An image file (or its bytes) as ndarray (H, W, 3), uint8 RGB, turned as its EXIF says."""
-    with Image.open(path) as file:
-        if file.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255 instead of scaling them
-            gray = np.rint(np.asarray(file) / 257.0).astype(np.uint8)
-            return np.repeat(gray[:, :, None], 3, axis=2)
-        if file.mode in ("I", "F"):
-            raise ValueError(f"32-bit pixels (mode {file.mode}) have no known range: convert it to 8 bits")
-        return np.array(ImageOps.exif_transpose(file).convert("RGB"))
 
 
 def load_images(folder: str | os.PathLike = "", limit: int | None = None) -> dict[str, np.ndarray]:

@@ -47,7 +47,7 @@ def kept_targets(operator: Operator, folder: str | os.PathLike | None) -> Operat
             path = folder / operator.name / f"{_key(operator, one, own, settings)}.png"
             try:
                 answer = load_image(path)
-            except (OSError, SyntaxError):  # not there, or damaged
+            except (OSError, ValueError):  # not there, or damaged
                 save_image(path, operator.function(one, *own, **settings))
                 answer = load_image(path)
             answers.append(to_tensor(answer).to(one))

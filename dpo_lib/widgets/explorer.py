@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import io
 import time
+import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..data.sources import read_image
-from ..images import shrink_image, to_tensor, to_uint8
+from ..images import load_image, shrink_image, to_tensor, to_uint8
 from ..metrics import psnr
 from ..models.base_network import MINIMUM_SIZE
 from ..operators import OPERATORS, Operator
 
 LIVE_SIDE, SIDE = 512, 320  # longest side of the pictures, with features that are kept and without
 QUICK_MS, QUICK_SIDE = 100, 128  # what takes longer is halved while a slider moves, down to so many pixels
+KEPT = 4  # how much larger than shown an added image is kept, so that reducing it again does not blur
 LATE_LAYERS = 3  # features are kept when at most so many layers depend on the parameters
 
 
@@ -35,13 +36,16 @@ def read_upload(name: str, content: bytes) -> np.ndarray:
     Raises
     ------
     ValueError
-        Not a picture, or one too small for the networks.
+        Not a picture, one too small for the networks, or one too large to be unpacked.
     """
+    file = io.BytesIO(content)
+    file.name = name  # for the reader's messages
     try:
-        image = read_image(io.BytesIO(content))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "damaged, or of an unknown format" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise ValueError(f"{name} is not readable as a picture ({reason}): choose a JPEG or PNG file") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # white where it was transparent is seen at once
+            image = load_image(file, dtype="uint8")
+    except OSError as error:
+        raise ValueError(f"{error}: choose a JPEG or PNG file") from error
     height, width = image.shape[:2]
     if min(height, width) < MINIMUM_SIZE:
         raise ValueError(f"{name} must have at least {MINIMUM_SIZE} pixels a side, got {width} x {height}")
@@ -192,10 +196,18 @@ class Explorer:
         self._cost_ms: dict[str, float] = {}
 
     def add(self, name: str, image: np.ndarray) -> None:
-        """Another image; one of the same name is replaced."""
-        self.images[name] = image
+        """Another image, uint8; one of the same name is replaced.
+
+        A large one is kept reduced, at `KEPT` times the size that is shown or a little more.
+        """
+        self.images[name] = self._shrink(image)
         self._reduced = {key: reduced for key, reduced in self._reduced.items() if key[0] != name}
         self._tuner, self._last = (None, None), (None, {}, {})
+
+    def _shrink(self, image: np.ndarray) -> np.ndarray:
+        longest, shortest = max(image.shape[:2]), min(image.shape[:2])
+        factor = min(longest // (KEPT * (self.longest_side or LIVE_SIDE)), shortest // MINIMUM_SIZE)
+        return image if factor < 2 else np.asarray(Image.fromarray(image).reduce(factor))
 
     def side(self, operator: Operator, *, quick: bool = False) -> int:
         """Longest side of the pictures; for a `quick` update, what the last update allows in `QUICK_MS`."""
