@@ -8,7 +8,6 @@ floating-point tensor ``(B, 3, H, W)`` in [0, 1]. Everything inside the library 
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 
 from .checks import RANGE_TOLERANCE, as_plain, check_image, shape_hint
 from .decoding import ImageTooLarge, decode, name_of
+from .files import printable, write_atomically
 
 __all__ = [
     "MAX_PIXELS",
@@ -39,9 +39,20 @@ __all__ = [
     "to_uint8",
 ]
 
+OVERSHOOT = 0.5  # filters and networks leave [0, 1] by a little; another scale of values leaves it by far
 MAX_PIXELS = 110_000_000  # the largest cameras have 102 megapixels; this many take 330 MB in 8 bits, 1.3 GB in floats
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+WRITTEN: dict[str, tuple[str, dict]] = {  # suffix to format and its options
+    ".png": ("PNG", {}),
+    ".tif": ("TIFF", {}),
+    ".tiff": ("TIFF", {}),
+    ".bmp": ("BMP", {}),
+    ".ppm": ("PPM", {}),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}),
+    ".jpg": ("JPEG", {"subsampling": 0}),
+    ".jpeg": ("JPEG", {"subsampling": 0}),
+}
 
 
 def load_image(
@@ -121,27 +132,78 @@ def _check_floats(values: np.ndarray, name: str) -> None:
         )
 
 
-def save_image(path: str | os.PathLike, image: np.ndarray | torch.Tensor) -> Path:
+def save_image(
+    path: str | os.PathLike, image: np.ndarray | torch.Tensor, *, clip: bool = False, quality: int = 95
+) -> Path:
     """Write an image as 8-bit RGB, whole or not at all.
 
     Parameters
     ----------
     path : str or path
-        Where to; the ending chooses the format. Missing folders are made.
-    image : ndarray (H, W, 3) or tensor (3, H, W) or (1, 3, H, W)
-        Values in [0, 1] (clipped), or uint8.
+        Where to; the suffix chooses the format. PNG, TIFF, BMP, PPM and WebP keep every value, JPEG does not.
+        Missing folders are made, an older file is replaced.
+    image : ndarray (H, W, 3) or tensor (3, H, W), or a batch of one
+        Values in [0, 1], or uint8.
+    clip : bool
+        Values outside [0, 1] are clipped without a warning, however far out.
+    quality : int
+        Of a JPEG, 1 to 100 (colours are kept at full resolution).
+
+    Returns
+    -------
+    Path
+
+    Warns
+    -----
+    UserWarning
+        Values were clipped.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not an image, NaN or infinity, values far outside [0, 1], a suffix of no known format, a wrong quality.
+    OSError
+        It cannot be written there; an older file is still whole.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        Image.fromarray(to_uint8(to_numpy(image))).save(temporary)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+    name = printable(path)
+    if path.suffix.lower() not in WRITTEN:
+        raise ValueError(f"cannot write {name}: expected a name ending in {', '.join(WRITTEN)}, got {path.suffix!r}")
+    if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 100:
+        raise ValueError(f"quality must be a whole number from 1 to 100, got {quality!r}")
+    pixels = _rounded(image, name, clip)
+    kind, options = WRITTEN[path.suffix.lower()]
+    if kind == "JPEG":
+        options = {**options, "quality": quality}
+    with write_atomically(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format=kind, **options)
     return path
+
+
+def _rounded(image: np.ndarray | torch.Tensor, name: str, clip: bool) -> np.ndarray:
+    """An image in either form as ndarray (H, W, 3), uint8; `name` is for messages."""
+    image = as_plain(image)
+    if image.ndim == 4 and len(image) != 1:
+        raise ValueError(f"expected one image, got a batch of {len(image)}: take one by its index first")
+    array = to_numpy(image)[0] if isinstance(image, np.ndarray) and image.ndim == 4 else to_numpy(image)
+    if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise ValueError(f"expected an image of shape (H, W, 3), or a tensor (3, H, W), got shape {tuple(image.shape)}")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"cannot write {name}: the image holds NaN or infinity")
+    if not clip and (low < -OVERSHOOT or high > 1 + OVERSHOOT):
+        raise ValueError(
+            f"cannot write {name}: image values must lie in [0, 1], got [{low:.4g}, {high:.4g}]: "
+            "divide by the largest possible value"
+        )
+    if not clip and (low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE):
+        warnings.warn(
+            f"{name}: values in [{low:.4g}, {high:.4g}] were clipped to [0, 1] (clip=True says that this is meant)",
+            stacklevel=3,
+        )
+    return to_uint8(array)
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_lib import OPERATORS, DecoupledNetwork, psnr, ssim
+from dpo_lib import OPERATORS, DecoupledNetwork, psnr, save_image, ssim
 from dpo_lib.checks import as_plain, shape_hint
 from dpo_lib.images import as_batch, to_tensor
 from dpo_lib.parameters import Parameter
@@ -26,6 +26,7 @@ DOORS = {
     "tuner": lambda image, network, folder: network.tuner(image)(0.5),
     "psnr": lambda image, network, folder: psnr(image, IMAGE),
     "ssim": lambda image, network, folder: ssim(IMAGE, image),
+    "save_image": lambda image, network, folder: save_image(folder / "a.png", image),
 }
 
 
@@ -63,7 +64,7 @@ def test_every_door_refuses_what_is_no_image(network, tmp_path, kind, door):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("door", ["as_batch", "operator", "network", "psnr"])
+@pytest.mark.parametrize("door", ["as_batch", "operator", "network", "psnr", "save_image"])
 def test_every_door_takes_a_view_of_any_kind(network, tmp_path, door):
     ramp = np.linspace(0, 1, IMAGE.size).reshape(IMAGE.shape)
     for view in (ramp[::-1, ::-1], np.asfortranarray(ramp), ramp.astype(">f8"), ramp.view(np.ma.MaskedArray)):

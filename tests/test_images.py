@@ -1,6 +1,7 @@
 """Loading, saving, checking, and the way from one form of an image to the other and back."""
 
 import io
+import os
 import warnings
 
 import numpy as np
@@ -79,11 +80,96 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, photo, monkeypatch):
         with pytest.raises(OSError, match="No space left"):
             save_image(path, 255 - photo)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["photo.png"]
-    with pytest.raises(ValueError, match="unknown file extension"):
+    with pytest.raises(ValueError, match=r"photo\.what: expected a name ending in \.png, .*, got '\.what'"):
         save_image(tmp_path / "photo.what", photo)
     with pytest.raises(ValueError, match="expected one image, got a batch of 2"):
         save_image(path, torch.zeros(2, 3, 4, 5))
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["photo.png"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.TIF", "a.tiff", "a.bmp", "a.ppm", "a.webp"])
+def test_every_format_but_jpeg_keeps_every_value(tmp_path, photo, name):
+    for image in (photo, photo[::-1, ::-1], torch.from_numpy(photo / 255).permute(2, 0, 1)[None], photo[None] / 255):
+        path = save_image(tmp_path / name, image)
+        expected = photo[::-1, ::-1] if image is not photo and np.shares_memory(image, photo) else photo
+        np.testing.assert_array_equal(load_image(path, dtype="uint8"), expected)
+    for precision in (torch.float16, torch.float64):
+        save_image(tmp_path / name, torch.from_numpy(photo).permute(2, 0, 1).div(255).to(precision).requires_grad_())
+        np.testing.assert_array_equal(load_image(tmp_path / name, dtype="uint8"), photo)
+    save_image(tmp_path / name, torch.full((3, 11, 17), 0.2, dtype=torch.bfloat16))
+    np.testing.assert_array_equal(load_image(tmp_path / name, dtype="uint8"), 51)
+
+
+def test_jpeg_comes_close_and_closer_with_quality(tmp_path):
+    smooth = np.linspace(0, 1, 40 * 56 * 3).reshape(40, 56, 3)
+    errors, sizes = [], []
+    for quality in (30, 95, 100):
+        path = save_image(tmp_path / f"{quality}.jpeg", smooth, quality=quality)
+        errors.append(np.abs(load_image(path) - smooth).max())
+        sizes.append(path.stat().st_size)
+    assert errors[0] > errors[2] and errors[1] < 0.03 and sizes == sorted(sizes)
+    for quality in (0, 101, 90.0, "high", True):
+        with pytest.raises(ValueError, match="quality must be a whole number from 1 to 100, got"):
+            save_image(tmp_path / "a.jpg", smooth, quality=quality)
+
+
+def test_values_outside_0_to_1_are_clipped_aloud_or_refused(tmp_path, photo):
+    image = photo / 255
+    image[3, 4], image[5, 6] = -0.25, 1.25
+    with pytest.warns(UserWarning, match=r"a\.png: values in \[-0\.25, 1\.25\] were clipped to \[0, 1\]"):
+        save_image(tmp_path / "a.png", image)
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png", dtype="uint8"), np.rint(np.clip(image, 0, 1) * 255))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_image(tmp_path / "b.png", image, clip=True)
+        save_image(tmp_path / "b.png", 100 * image, clip=True)
+        save_image(tmp_path / "b.png", np.clip(image, -0.0005, 1.0005))  # rounding
+    for scale in (255, -1):
+        with pytest.raises(ValueError, match=r"cannot write .*c\.png: image values must lie in \[0, 1\], got"):
+            save_image(tmp_path / "c.png", scale * np.clip(image, 0, 1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (np.full((4, 5, 3), np.nan), ValueError, "holds NaN or infinity"),
+        (torch.full((3, 4, 5), torch.inf), ValueError, "holds NaN or infinity"),
+        (np.zeros((4, 5)), ValueError, r"expected an image of shape \(H, W, 3\), .*, got shape \(4, 5\)"),
+        (np.zeros((4, 5, 4)), ValueError, r"got shape \(4, 5, 4\)"),
+        (np.zeros((0, 5, 3)), ValueError, r"got shape \(0, 5, 3\)"),
+        (torch.zeros(4, 5), ValueError, r"got shape \(4, 5\)"),
+        (np.zeros((4, 5, 3), np.int64), TypeError, "floating-point numbers or uint8, got int64"),
+        (np.zeros((4, 5, 3), bool), TypeError, "floating-point numbers or uint8, got bool"),
+        (np.zeros((4, 5, 3), complex), TypeError, "got complex128"),
+        ([[[0.0, 0.0, 0.0]]], TypeError, "must be a tensor or a NumPy array, got list"),
+    ],
+)
+def test_save_refuses_what_is_no_image_and_writes_nothing(tmp_path, image, error, message):
+    with pytest.raises(error, match=message):
+        save_image(tmp_path / "a.png", image, clip=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_save_goes_where_the_name_leads(tmp_path, photo):
+    save_image(tmp_path / "real.png", photo)
+    (tmp_path / "link.png").symlink_to("real.png")
+    save_image(tmp_path / "link.png", 255 - photo)
+    assert (tmp_path / "link.png").is_symlink()
+    np.testing.assert_array_equal(load_image(tmp_path / "real.png", dtype="uint8"), 255 - photo)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(OSError, match="a device or pipe"):
+        save_image(tmp_path / "pipe.png", photo)
+    long = tmp_path / ("ü" * 125 + ".png")
+    before = os.umask(0o027)
+    try:
+        save_image(long, photo)
+    finally:
+        os.umask(before)
+    assert long.stat().st_mode & 0o777 == 0o640
+    with pytest.raises(ValueError, match=r"gray\.pgm: expected a name ending in \.png, .*, got '\.pgm'"):
+        save_image(tmp_path / "gray.pgm", photo)  # it would hold colours
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_tensor_and_numpy_are_each_others_inverse(photo):

@@ -48,7 +48,7 @@ def kept_targets(operator: Operator, folder: str | os.PathLike | None) -> Operat
             try:
                 answer = load_image(path)
             except (OSError, ValueError):  # not there, or damaged
-                save_image(path, operator.function(one, *own, **settings))
+                save_image(path, operator.function(one, *own, **settings), clip=True)
                 answer = load_image(path)
             answers.append(to_tensor(answer).to(one))
         return torch.cat(answers)
