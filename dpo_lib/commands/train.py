@@ -21,7 +21,7 @@ from ..operators import OPERATORS
 from ..operators.operator import Operator
 from ..records import device_name, provenance, write_json
 from ..training.config import SCALES, Phase, TrainConfig
-from ..training.loop import train
+from ..training.trainers import train
 
 TRAINING_HELP = {
     "steps": "optimiser steps",

@@ -26,9 +26,10 @@ from ..parameters import Parameter
 from ..records import device_name, provenance, write_json, write_rows
 from ..timing import time_ms
 from ..training.config import TrainConfig
+from ..training.trainers import planned_samples
 from .catalogue import KERNELS_AT, ON, PHOTOGRAPHS, Experiment, Measure
 from .paper import TABLE5, TABLE11
-from .store import Settings, load_run, networks_now, planned_samples
+from .store import Settings, load_run, networks_now
 
 TEST_IMAGES = {"smoke": 1}  # per set and scale, unless asked for otherwise
 SIZES = {"VGA": (480, 640), "720p": (720, 1280), "1080p": (1080, 1920)}

@@ -21,7 +21,7 @@ from ..models.pretrained import load_any, save_network
 from ..models.transfer import base_at_mid_range
 from ..operators.cached import kept_targets
 from ..records import device_name, provenance, write_json
-from ..training.loop import train
+from ..training.trainers import train
 from .catalogue import Experiment
 from .measure import OutOfTimeError, measure, measure_without_training
 from .store import FINISHED, LARGER, Settings, comparable, load_run, state_of

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..files import sha256_of
-from ..models.baselines import END_POINT_MODELS
 from ..models.parameterized import ParameterizedNetwork
 from ..models.pretrained import load_network
 from ..training.config import Phase, TrainConfig
+from ..training.trainers import planned_samples
 from .catalogue import EXPERIMENTS, Experiment
 
 FINISHED, LARGER = "finished", "larger"
@@ -132,14 +132,6 @@ def networks_now(experiment: Experiment, settings: Settings) -> dict[str, str]:
     """The networks that an experiment is about, those that are there, with their hashes."""
     ids = experiment.needs if experiment.measures else (experiment.same_as or experiment.id,)
     return {id_: sha256_of(settings.network(id_)) for id_ in ids if settings.network(id_).is_file()}
-
-
-def planned_samples(config: TrainConfig) -> int:
-    """How many samples a configuration's training sees."""
-    if config.network.model in END_POINT_MODELS:  # two trainings, each with its own phases
-        halves = (config.steps - config.steps // 2, config.steps // 2)
-        return sum(planned_samples(replace(config.with_network(model="base_only"), steps=steps)) for steps in halves)
-    return config.samples
 
 
 def load_run(id_: str, settings: Settings) -> tuple[ParameterizedNetwork, dict]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from ..files import writable_folder
-from ..models.baselines import END_POINT_MODELS, check_one_parameter, interpolated
 from ..models.parameterized import ParameterizedNetwork
 from ..operators.operator import Operators, as_operators
 from ..randomness import seeded
@@ -97,10 +96,6 @@ def train(
     device, progress = workers.device, progress and workers.leads
     workers.check_batches([phase.batch_size for phase in config.phases])
     out = None if out is None else writable_folder(out)
-    if config.network.model in END_POINT_MODELS:
-        settings = {"device": device, "checkpoint_every": checkpoint_every, "progress": progress}
-        settings |= {"targets": targets, "jobs": jobs}
-        return _train_ends(operators, images, config, out, minutes, initial, **settings)
     learner = Learner(operators, config, device, initial, workers)
     state = {"step": 0, "samples": 0, "seconds": 0.0}
     kept = {"run": identity(operators, images, config), "modules": learner.modules, "state": state}
@@ -180,33 +175,3 @@ class _Banks:
             )
             self.bank.fill(deadline=deadline, jobs=self.jobs)
         return self.bank
-
-
-def _train_ends(operators, images, config, out, minutes, initial, **settings) -> TrainResult:
-    """Half the steps at the low end of the range, half at the high end from there, then one network out of two."""
-    parameter = check_one_parameter({name: operator.parameters for name, operator in operators.items()})
-    if config.steps < 2 or config.values is not None:
-        model = config.network.model
-        raise ValueError(f"{model} trains at the two ends of the range: steps must be at least 2, values None")
-    first, second = config.steps - config.steps // 2, config.steps // 2
-    start = time.monotonic()
-
-    def run(end: str, value: float, steps: int, beginning, trained: str) -> TrainResult:
-        left = None if minutes is None else minutes - (time.monotonic() - start) / 60
-        half = replace(config.with_network(model="base_only"), steps=steps, values=(value,), trained=trained)
-        folder = None if out is None else out / end
-        return train(operators, images, half, out=folder, minutes=left, initial=beginning, **settings)
-
-    low = run("low", parameter.low, first, initial, config.trained)
-    high = low
-    if low.finished:
-        trained = "norm" if config.network.model == "adafm" else config.trained
-        high = run("high", parameter.high, second, low.network, trained)
-    both = [low] if high is low else [low, high]
-    network = interpolated(low.network, high.network, generated=END_POINT_MODELS[config.network.model])
-    return replace(
-        low,
-        network=network.eval(),
-        finished=low.finished and high.finished and len(both) == 2,
-        **{name: sum(getattr(result, name) for result in both) for name in ("steps", "samples", "seconds")},
-    )

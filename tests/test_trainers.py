@@ -1,10 +1,10 @@
-"""What is planned and on disk of an experiment."""
+"""Which loop trains a model."""
 
 from dataclasses import replace
 
 from dpo_lib import SCALES
-from dpo_lib.experiments.store import planned_samples
-from dpo_lib.training.config import Phase
+from dpo_lib.training import Phase
+from dpo_lib.training.trainers import planned_samples
 
 
 def test_two_trainings_for_the_ends_of_a_range_round_their_phases_alone():
