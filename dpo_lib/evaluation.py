@@ -19,7 +19,7 @@ from .randomness import seeded
 def evaluate(
     network: Callable,
     operator: Operator,
-    images: Mapping[str, np.ndarray],
+    images: Mapping[str, np.ndarray | tuple[np.ndarray, np.ndarray]],
     *,
     values: Sequence | None = None,
     device: str | torch.device = "cpu",
@@ -38,7 +38,8 @@ def evaluate(
         the operator's name, ``network(image, value, operator=name)``.
     operator : Operator
     images : mapping
-        Name to ndarray (H, W, 3), uint8 or float in [0, 1].
+        Name to ndarray (H, W, 3), uint8 or float in [0, 1], of which the operator makes what the network is shown and
+        what it should answer; or to a pair of these arrays.
     values : sequence, optional
         Default: the operator's test values.
     device, seed
@@ -75,10 +76,14 @@ def evaluate(
         keywords["operator"] = operator.name
     operator, rows = kept_targets(operator, targets), []
     bar = tqdm(total=len(images) * len(values), desc=operator.name, unit="image", disable=not progress)
-    for number, (name, array) in enumerate(images.items()):
-        clean = to_tensor(array).float().to(device)
+    for number, (name, given) in enumerate(images.items()):
+        arrays = given if isinstance(given, tuple) else (given,)
+        tensors = [to_tensor(array).float().to(device) for array in arrays]
         for value in values:
-            inputs, target = operator.make_pair(clean, value, seeded(seed, number), check_range=check_range)
+            if len(tensors) == 2:
+                inputs, target = tensors
+            else:
+                inputs, target = operator.make_pair(*tensors, value, seeded(seed, number), check_range=check_range)
             with torch.no_grad():
                 prediction = network(inputs, value, **keywords)
             rows.append(

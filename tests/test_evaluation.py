@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_lib import Operator, Parameter, evaluate, summarise
+from dpo_lib import Operator, Parameter, evaluate, psnr, summarise
 from dpo_lib.models import DecoupledNetwork
 
 GAIN = Operator(
@@ -68,6 +68,12 @@ def test_what_psnr_is_measured_on():
     to_gray = dataclasses.replace(GRAY, target=lambda image: image.mean(1, keepdim=True).expand_as(image))
     by_default = evaluate(lambda image, value: image, to_gray, IMAGES)  # a gray target is measured as it is
     assert by_default == evaluate(lambda image, value: image, to_gray, IMAGES, on="gray")
+
+
+def test_pairs_come_ready_made():
+    pairs = {"a": (IMAGES["b"], IMAGES["a"])}
+    [row] = evaluate(lambda image, value: image, GRAY, pairs)
+    assert row["psnr_db"] == row["input_psnr_db"] == psnr(IMAGES["b"], IMAGES["a"], on="luminance")
 
 
 def test_nothing_to_evaluate_on():

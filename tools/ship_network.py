@@ -19,7 +19,6 @@ import tempfile
 from pathlib import Path
 
 from dpo_lib import OPERATORS, evaluate, load_network, save_network, summarise
-from dpo_lib.data.rain import fixed_rain
 from dpo_lib.data.sources import embedded_images, file_list, image_files, load_folder
 from dpo_lib.data.test_sets import ImageSet, image_set, rain_test_set
 from dpo_lib.evaluation import format_table
@@ -111,12 +110,8 @@ def measure(network, sets: dict, path: Path, facts: dict, *, targets=None, at_de
     """Evaluate, write the rows, and give their averages: by value, or for several operators by operator."""
     names, rows = list(network.operators), []
     for name, images in sets.items():
-        how = {"values": (None,) if at_defaults else None, "targets": targets, "progress": True}
-        if images.rainy is None:
-            rows += evaluate(network, OPERATORS[name], images.images, **how)
-        for key in images.rainy or ():
-            rain = fixed_rain(images.rainy[key])
-            rows += evaluate(network, rain, {key: images.images[key]}, **{**how, "progress": False})
+        values = (None,) if at_defaults else None
+        rows += evaluate(network, OPERATORS[name], images.images, values=values, targets=targets, progress=True)
     write_rows(path, rows, facts=provenance(**facts, model=network.card, seed=0, device="cpu"))
     return summarise(rows, by="value" if len(names) == 1 else "operator")
 

@@ -1,4 +1,4 @@
-"""Rain out of pairs of photographs: pairs from a folder, and operators that add their rain."""
+"""Rain out of pairs of photographs: pairs from a folder, and an operator that adds their rain."""
 
 from __future__ import annotations
 
@@ -70,18 +70,6 @@ def rain_of_pairs(folder: str | os.PathLike) -> Operator:
         return torch.stack([one + _layer_for(one, layers, generator) for one in image]).clamp_(0, 1)
 
     return Operator(name="derain", title="Deraining", function=add_layer, kind="restoration", minimum_size=1)
-
-
-def fixed_rain(rainy: np.ndarray) -> Operator:
-    """A deraining operator for one test pair: whatever the clean image, this is the rainy one."""
-    shown = to_tensor(rainy)
-    return Operator(
-        name="derain",
-        title="Deraining",
-        function=lambda image, *, generator=None: shown.to(image),
-        kind="restoration",
-        minimum_size=1,
-    )
 
 
 def _layer_for(image: torch.Tensor, layers: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +23,11 @@ EMBEDDED_NAME = "photographs inside scikit-image's wheel"
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images by name, what they are called, and their files with hashes.
-
-    For a deraining set, `rainy` holds the rainy picture of each clean one.
-    """
+    """Images, or (input, target) pairs of them, by name; what they are called, and their files with hashes."""
 
     name: str
-    images: dict[str, np.ndarray]
+    images: dict[str, np.ndarray | tuple[np.ndarray, np.ndarray]]
     files: list[dict]
-    rainy: dict[str, np.ndarray] | None = None
 
 
 def image_set(name: str, folder: str | os.PathLike | None = None, *, limit: int | None = None) -> ImageSet:
@@ -66,11 +63,10 @@ def image_set(name: str, folder: str | os.PathLike | None = None, *, limit: int 
 
 
 def rain_test_set(folder: str | os.PathLike, *, limit: int | None = None) -> ImageSet:
-    """The test pairs of a folder with ``pairs.csv``, see `dpo_lib.data.rain.rain_pairs`."""
-    pairs = list(rain_pairs(folder, split="test"))[:limit]
-    names = [f"pair{number:03d}" for number in range(len(pairs))]
-    clean, rainy = ({name: pair[which] for name, pair in zip(names, pairs, strict=True)} for which in (1, 0))
-    return ImageSet(f"{Path(folder).resolve().name}, test pairs", clean, file_list(folder), rainy)
+    """The test pairs, rainy and clean, of a folder with ``pairs.csv``, see `dpo_lib.data.rain.rain_pairs`."""
+    pairs = itertools.islice(rain_pairs(folder, split="test"), limit)
+    named = {f"pair{number:03d}": pair for number, pair in enumerate(pairs)}
+    return ImageSet(f"{Path(folder).resolve().name}, test pairs", named, file_list(folder))
 
 
 def _images_in(folder: Path) -> list[Path]:

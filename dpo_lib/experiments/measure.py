@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 
 from ..analysis.kernels import compare_kernels
-from ..data.rain import fixed_rain
 from ..data.test_sets import ImageSet, image_set, rain_test_set
 from ..evaluation import evaluate, summarise
 from ..files import sha256_of
@@ -74,20 +73,11 @@ def measure(experiment: Experiment, settings: Settings, deadline: float | None) 
 
 def _rows(experiment: Experiment, test: Measure, value, answers, images: ImageSet, settings: Settings):
     """A row per image for one operator and value."""
-    keywords = {
-        "values": (value,), "device": settings.device, "seed": settings.seed, "on": ON.get(test.operator, "rgb"),
-        "check_range": experiment.trained_range is None, "targets": settings.out / "runs" / "targets",
-    }  # fmt: skip
-    if images.rainy is None:
-        rows = evaluate(
-            answers, experiment.test_operator(test.operator), images.images, progress=settings.progress, **keywords
-        )
-    else:
-        rows = [
-            row
-            for name, clean in images.images.items()
-            for row in evaluate(answers, fixed_rain(images.rainy[name]), {name: clean}, **keywords)
-        ]
+    rows = evaluate(
+        answers, experiment.test_operator(test.operator), images.images, values=(value,), device=settings.device,
+        seed=settings.seed, on=ON.get(test.operator, "rgb"), check_range=experiment.trained_range is None,
+        targets=settings.out / "runs" / "targets", progress=settings.progress,
+    )  # fmt: skip
     return [{**row, "value": value, "told": test.told, "test_set": images.name} for row in rows]
 
 
