@@ -13,19 +13,15 @@ from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 from ..models.network_config import NetworkConfig
+from ..operators import OPERATORS
 from ..operators.operator import Operator
 from ..training.config import SCALES, TrainConfig
 from . import paper
 from .paper import VALUES
 
-FILTERS = ("l0", "wls", "rtv", "rgf", "wmf", "llf")
-RESTORATION = ("super_resolution", "denoise", "deblock", "derain")
-LOG_SAMPLED = ("l0", "wls", "rtv")
+FILTERS = tuple(name for name in VALUES if OPERATORS[name].kind == "filter")
+RESTORATION = tuple(name for name in VALUES if OPERATORS[name].kind == "restoration")
 RTV_PARAMETERS = ("lambda", "sigma", "sharpness", "iterations")  # Table 4, in this order
-
-# what PSNR is measured on: the gray tasks' images are one channel, shown three times
-ON = dict.fromkeys(FILTERS, "rgb") | {"super_resolution": "gray", "denoise": "gray", "deblock": "gray"}
-ON["derain"] = "luminance"
 
 # test images, by name, see `dpo_lib.data.test_sets`
 SET_OF = {"super_resolution": "bsd100", "denoise": "bsd68", "deblock": "live1", "derain": "rain"}
@@ -170,8 +166,6 @@ class Experiment:
 
     def test_operator(self, name: str) -> Operator:
         """An operator as the tests use it, over its whole range."""
-        from ..operators import OPERATORS
-
         if name not in OPERATORS:
             raise ValueError(f"{self.id} needs the operator {name!r}, which is not among {', '.join(OPERATORS)}")
         operator = OPERATORS[name]
@@ -305,7 +299,7 @@ def middle_half(name: str) -> tuple[float, float]:
     ((3.25, 7.75), [0.00632, 0.06325])
     """
     low, high = VALUES[name][0], VALUES[name][-1]
-    if name in LOG_SAMPLED:
+    if OPERATORS[name].parameters[0].sampling == "log":
         return low * (high / low) ** 0.25, low * (high / low) ** 0.75
     return low + (high - low) / 4, high - (high - low) / 4
 

@@ -26,7 +26,7 @@ from ..records import device_name, provenance, write_json, write_rows
 from ..timing import time_ms
 from ..training.config import TrainConfig
 from ..training.trainers import planned_samples
-from .catalogue import KERNELS_AT, ON, PHOTOGRAPHS, Experiment, Measure
+from .catalogue import KERNELS_AT, PHOTOGRAPHS, Experiment, Measure
 from .paper import TABLE5, TABLE11
 from .store import Settings, load_run, networks_now
 
@@ -75,7 +75,7 @@ def _rows(experiment: Experiment, test: Measure, value, answers, images: ImageSe
     """A row per image for one operator and value."""
     rows = evaluate(
         answers, experiment.test_operator(test.operator), images.images, values=(value,), device=settings.device,
-        seed=settings.seed, on=ON.get(test.operator, "rgb"), check_range=experiment.trained_range is None,
+        seed=settings.seed, check_range=experiment.trained_range is None,
         targets=settings.out / "runs" / "targets", progress=settings.progress,
     )  # fmt: skip
     return [{**row, "value": value, "told": test.told, "test_set": images.name} for row in rows]

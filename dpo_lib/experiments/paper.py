@@ -10,20 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..operators import OPERATORS
+
 AVERAGE = "average"
+TABLE3_OPERATORS = ("l0", "wls", "rtv", "rgf", "wmf", "llf", "super_resolution", "denoise", "deblock", "derain")
 
 # the parameter values that the paper tests at; for the filters the first and the last are the ends of the range
 VALUES: dict[str, tuple[float | None, ...]] = {
-    "l0": (0.002, 0.00431, 0.02, 0.09283, 0.2),
-    "wls": (0.1, 0.21544, 1, 4.64159, 10),
-    "rtv": (0.002, 0.00447, 0.01, 0.02236, 0.05),
-    "rgf": (1, 3.25, 5.5, 7.75, 10),
-    "wmf": (1, 3.25, 5.5, 7.75, 10),
-    "llf": (2, 3, 5, 7, 8),
-    "super_resolution": (2, 3, 4),
-    "denoise": (15, 25, 50),
-    "deblock": (10, 20),
-    "derain": (None,),
+    name: OPERATORS[name].parameters[0].test_values if OPERATORS[name].parameters else (None,)
+    for name in TABLE3_OPERATORS
 }
 
 # operator -> network -> PSNR at each value, then their average
@@ -71,7 +66,6 @@ TABLE1_SSIM = {
 TABLE2_SSIM = {"super_resolution": (0.806, 0.804), "denoise": (0.808, 0.807), "deblock": (0.849, 0.849)}
 
 # network -> average over the values, for each operator, then over the operators
-TABLE3_OPERATORS = ("l0", "wls", "rtv", "rgf", "wmf", "llf", "super_resolution", "denoise", "deblock", "derain")
 TABLE3 = {
     "1 operator": (35.25, 40.91, 40.55, 37.74, 38.40, 32.94, 29.23, 28.73, 30.30, 29.86, 34.40),
     "6 or 4 operators": (33.27, 37.39, 37.00, 35.41, 36.06, 30.08, 28.89, 28.67, 30.10, 30.32, 32.72),
