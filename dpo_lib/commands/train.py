@@ -6,8 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
-from pathlib import Path
+from dataclasses import fields, replace
 
 import torch
 
@@ -15,11 +14,10 @@ from ..data.rain import rain_of_pairs
 from ..data.sources import file_list, image_files, load_folder
 from ..files import writable_folder
 from ..models.network_config import MODELS, NetworkConfig
-from ..models.parameterized import ParameterizedNetwork
-from ..models.pretrained import load_any, save_network
+from ..models.pretrained import load_any
 from ..operators import OPERATORS
 from ..operators.operator import Operator
-from ..records import device_name, provenance, write_json
+from ..training.card import save_run
 from ..training.config import SCALES, Phase, TrainConfig
 from ..training.trainers import train
 
@@ -71,24 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if not result.leads:
         return 0
-    card = provenance(
-        name=given.name or "+".join(given.operator),
-        operator="+".join(given.operator),
-        scale=config.scale,
-        config=asdict(config),
-        steps=result.steps,
-        samples=result.samples,
-        wall_time_s=round(result.seconds),
-        finished=result.finished,
-        device=device_name(given.device),
-        precision=result.precision,
-        training_images=len(images),
-        **({} if given.rain is None else {"rain": "streaks of the training pairs"}),
-        **({} if initial is None else {"initial": _facts_of_initial(given.initial, initial)}),
-    )
-    save_network(out / "network.safetensors", result.network, card=card)
-    write_json(out / "run.json", {**card, "files": file_list(files)})
-    print(f"{result.steps} of {config.steps} steps; wrote {out / 'network.safetensors'}")
+    rain = None if given.rain is None else "of pairs"
+    facts = {"name": given.name or "", "rain": rain, "initial": initial}
+    path = save_run(out, result, config, files=file_list(files), images=len(images), **facts)
+    print(f"{result.steps} of {config.steps} steps; wrote {path}")
     return 0
 
 
@@ -144,12 +128,6 @@ def config_of(given: argparse.Namespace) -> TrainConfig:
 
 def _tuples(changes: dict) -> dict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
-
-
-def _facts_of_initial(name: str, initial: ParameterizedNetwork) -> dict:
-    """What a run began with, for its record: the network's name and what it had seen itself."""
-    seen = {key: initial.card[key] for key in ("scale", "steps", "samples") if key in initial.card}
-    return {"name": initial.card.get("name") or Path(name).name, **seen}
 
 
 def _operators_named(names: Sequence[str], rain: str | None = None) -> list[Operator]:
