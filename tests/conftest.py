@@ -14,5 +14,5 @@ def tiny_smoke_scale(monkeypatch):
     tiny = replace(SCALES["smoke"], steps=2, phases=(Phase(1.0, 1.0, 16, 2),), precision="float32")
     tiny = tiny.with_network(width=4)
     monkeypatch.setitem(SCALES, "smoke", tiny)
-    monkeypatch.setattr("dpo_lib.experiments.measure.SIZES", {"VGA": (480, 640)})
+    monkeypatch.setattr("dpo_lib.experiments.properties.SIZES", {"VGA": (480, 640)})
     return tiny

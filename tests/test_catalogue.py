@@ -14,7 +14,8 @@ pytestmark = pytest.mark.usefixtures("tiny_smoke_scale")
 
 
 def test_no_network_is_trained_twice():
-    trained = [(e.operators, e.parameters, e.trained_range, e.config()) for e in EXPERIMENTS.values() if e.trains]
+    networks = [entry for entry in EXPERIMENTS.values() if entry.trains]
+    trained = [(e.operators, e.parameters, e.trained_range, e.config()) for e in networks]
     assert len(set(trained)) == len(trained)
     owners = {
         "table14/l0/numerous": "table1/l0/numerous",
@@ -23,8 +24,8 @@ def test_no_network_is_trained_twice():
         "table4/rtv/1": "table1/rtv/numerous",
     }
     assert {id_: EXPERIMENTS[id_].same_as for id_ in owners} == owners
-    for experiment in EXPERIMENTS.values():
-        assert all(EXPERIMENTS[id_].trains for id_ in (*experiment.needs, experiment.same_as) if id_)
+    for entry in EXPERIMENTS.values():
+        assert all(EXPERIMENTS[id_].trains for id_ in entry.needs)
 
 
 def test_finding():
@@ -39,11 +40,22 @@ def test_finding():
 @pytest.mark.parametrize("id_", [id_ for id_, experiment in EXPERIMENTS.items() if experiment.trains])
 def test_every_network_can_be_built(id_):
     experiment = EXPERIMENTS[id_]
-    config = experiment.config("smoke").with_network(width=4 * experiment.width_factor)
-    network = build_network(experiment.training_operators(), config)
-    assert list(network.operators) == list(experiment.operators)
+    for scale in ("smoke", "laptop"):
+        config = experiment.config(scale)
+        if config.network.base == "dilated":
+            config = config.with_network(width=4)
+        network = build_network(experiment.training_operators(), config)
+        assert list(network.operators) == list(experiment.operators)
     for scale in ("cpu", "paper"):  # the settings are accepted there as well
         assert experiment.config(scale).scale == scale
+
+
+def test_overrides_and_joint_steps():
+    config = EXPERIMENTS["table3/joint10"].config("smoke", seed=1, steps=100, bank_size=7, phases=None)
+    assert (config.steps, config.seed, config.bank_size) == (130, 1, 7)  # joint networks have more steps
+    assert config.phases == EXPERIMENTS["table3/joint10"].config("smoke").phases
+    cheap = EXPERIMENTS["table6/single_layer"].config("cpu").network
+    assert cheap.width == 64 and cheap.depthwise and cheap.generated == "norm(last)"
 
 
 def distinct():

@@ -15,8 +15,9 @@ from dpo_lib.commands.experiments import main
 from dpo_lib.data.rain import rain_of_pairs
 from dpo_lib.experiments import paper
 from dpo_lib.experiments.catalogue import EXPERIMENTS, VALUES
-from dpo_lib.experiments.run import TrainingImages, _alone, run
-from dpo_lib.experiments.store import Settings, read_record, state_of
+from dpo_lib.experiments.run import Data
+from dpo_lib.experiments.schedule import Schedule, _locked
+from dpo_lib.experiments.store import State, Store
 from dpo_lib.experiments.tables import collected_table
 from dpo_lib.images import save_image
 from dpo_lib.metrics import psnr
@@ -53,15 +54,19 @@ def command(folder, *words, out="out"):
                  "--out", str(folder / out)])  # fmt: skip
 
 
-def settings_of(folder, out="out", **changes):
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    """Computes the targets: others would have to be started first."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+
+
+def schedule_of(folder, out="out", **changes):
     images = str(folder / "images")
-    return Settings(folder / out, scale="smoke", images=(images,), tests=images, progress=False, **changes)
+    return Schedule(Store(folder / out, "smoke"), Data((images,), tests=images, limit=1), progress=False, **changes)
 
 
 def record_of(folder, id_, out="out"):
     return json.loads((folder / out / "results" / "smoke" / "runs" / f"{id_}.json").read_text())
-
-
 
 
 def test_one_of_each_table(folder, capsys):
@@ -109,7 +114,7 @@ def test_a_record_says_what_made_it(folder):
     record = record_of(folder, "beyond/rgf/half_range")
     assert record["config"]["seed"] == 0 and record["samples"] == 4 and record["versions"]["torch"] and record["commit"]
     assert [file["file"] for file in record["files"]] == ["0.png", "1.png"] and len(record["files"][0]["sha256"]) == 64
-    assert record["measured_on"]["photographs"]["files"] == record["files"] and record["wall_time_s"] >= 0
+    assert record["measured_on"]["images"]["files"] == record["files"] and record["wall_time_s"] >= 0
     assert [row["value"] for row in record["rows"]] == [1, 3.25, 7.75, 10]
     run_folder = folder / "out" / "runs" / "smoke" / "beyond" / "rgf" / "half_range"
     network = load_network(run_folder / "network.safetensors")
@@ -182,8 +187,7 @@ def test_larger_runs_are_kept(folder, capsys):
         capsys.readouterr()
         assert command(folder, "table1/l0/0.02", *words) == 0  # two steps
         assert "kept, its record has 6 samples" in capsys.readouterr().out
-    experiment, settings = EXPERIMENTS["table1/l0/0.02"], settings_of(folder)
-    assert run(experiment, settings, TrainingImages(settings.images))[0] == "larger"
+    assert schedule_of(folder).run(EXPERIMENTS["table1/l0/0.02"]).state == State.LARGER
     assert path.read_bytes() == of_the_paper.read_bytes() == kept
     assert command(folder, "table1/l0/0.02", "--steps", "5") == 1  # more is welcome, but not on top of it
     assert "holds a run with other settings: move it away" in capsys.readouterr().out and path.read_bytes() == kept
@@ -191,22 +195,22 @@ def test_larger_runs_are_kept(folder, capsys):
 
 def test_minutes_stop_and_the_same_command_goes_on(folder, monkeypatch, capsys):
     monkeypatch.setitem(SCALES, "smoke", replace(SCALES["smoke"], steps=60))
-    id_, settings = "table2/deblock/10", settings_of(folder)
+    id_, schedule = "table2/deblock/10", schedule_of(folder)
     assert command(folder, id_, "--minutes", "0") == 3 and "stopped: table2/deblock/10" in capsys.readouterr().out
     assert command(folder, id_, "--minutes", "0.002") == 3
-    assert state_of(EXPERIMENTS[id_], settings)[0] == "begun"
+    assert schedule.state(EXPERIMENTS[id_]).state == State.BEGUN
     assert command(folder, id_) == 0
     assert command(folder, id_, out="whole") == 0
     assert record_of(folder, id_)["rows"] == record_of(folder, id_, out="whole")["rows"]
     # out of time after training: what was measured is kept
-    settings.record(id_).unlink()
-    (settings.run_folder(id_) / "measured.json").unlink()
-    assert state_of(EXPERIMENTS[id_], settings)[0] == "trained"
-    images = TrainingImages(settings.images)
-    state, detail = run(EXPERIMENTS[id_], settings, images, deadline=time.monotonic() - 1)
-    assert (state, detail) == ("stopped", "trained, not measured to the end")
-    assert run(EXPERIMENTS[id_], settings, images)[0] == "finished"
-    assert read_record(settings.record(id_), EXPERIMENTS[id_])["rows"] == record_of(folder, id_, out="whole")["rows"]
+    schedule.store.record(id_).unlink()
+    (schedule.store.folder(id_) / "measured.json").unlink()
+    assert schedule.state(EXPERIMENTS[id_]).state == State.TRAINED
+    over = schedule_of(folder, deadline=time.monotonic() - 1)
+    assert over.run(EXPERIMENTS[id_]) == (State.STOPPED, "trained, not measured to the end")
+    assert schedule.run(EXPERIMENTS[id_]).state == State.FINISHED
+    rows = schedule.store.read_record(EXPERIMENTS[id_])["rows"]
+    assert rows == record_of(folder, id_, out="whole")["rows"]
 
 
 def test_networks_that_others_need(folder, capsys):
@@ -218,8 +222,8 @@ def test_networks_that_others_need(folder, capsys):
     time.sleep(1.1)  # the same network of the same second would be the same file, date included
     assert command(folder, "table14/l0/numerous", "--steps", "1", "--again") == 0
     assert "2 to run (1 chosen)" in capsys.readouterr().out
-    settings = settings_of(folder, steps=1)
-    assert state_of(EXPERIMENTS["inject/l0/generated"], settings)[0] == "outdated"
+    schedule = schedule_of(folder, overrides={"steps": 1})
+    assert schedule.state(EXPERIMENTS["inject/l0/generated"]).state == State.OUTDATED
     capsys.readouterr()
     assert command(folder, "inject/l0/generated") == 1  # two steps, and the network is one of one step
     assert "holds a run of only 2 samples: move it away" in capsys.readouterr().out
@@ -228,23 +232,24 @@ def test_networks_that_others_need(folder, capsys):
 def test_only_one_process_at_a_folder(folder, capsys):
     run_folder = folder / "out" / "runs" / "smoke" / "table1" / "l0" / "0.02"
     run_folder.mkdir(parents=True)
-    with _alone(run_folder) as alone:
-        assert alone and command(folder, "table1/l0/0.02") == 3
+    with _locked(run_folder) as is_ours:
+        assert is_ours and command(folder, "table1/l0/0.02") == 3
     assert "busy: table1/l0/0.02" in capsys.readouterr().out
     assert command(folder, "table1/l0/0.02") == 0
 
 
-def test_several_at_once(tmp_path, capsys):
+def test_several_at_once(tmp_path, capfd):
     """As processes, which know nothing of this file's tiny scale."""
     for number, picture in enumerate(pictures(2, 130, 140)):
         save_image(tmp_path / "images" / f"{number}.png", picture)
     ids = ("table2/deblock/10", "table2/deblock/20", "table1/l0/0.02")
-    assert command(tmp_path, *ids[:2], "--steps", "1", "--jobs", "2") == 0
-    for id_ in ids[:2]:
-        assert record_of(tmp_path, id_)["steps"] == 1
+    (tmp_path / "out" / "runs" / "smoke").mkdir(parents=True)
     (tmp_path / "out" / "runs" / "smoke" / "table1").write_text("in the way")
-    assert command(tmp_path, ids[2], "--steps", "1") == 1
-    assert "failed: table1/l0/0.02" in capsys.readouterr().out
+    assert command(tmp_path, *ids, "--steps", "1", "--phases", "1,1,32,1", "--jobs", "2") == 1
+    assert "failed: table1/l0/0.02" in capfd.readouterr().out
+    for id_ in ids[:2]:
+        config = record_of(tmp_path, id_)["config"]
+        assert config["steps"] == 1 and config["phases"][0]["crop"] == 32  # the options reach the processes
 
 
 def test_what_is_wrong_is_said(folder, capsys):
@@ -306,8 +311,8 @@ def test_experiments_begin_with_a_networks_base(folder, capsys):
     record = record_of(folder, "inject/l0/film")
     assert record["initial"] == {"name": "start", "samples": 6} and record["samples"] == 2
     assert record["config"]["bank_size"] == 2 and record["config"]["phases"][0]["batch_size"] == 1
-    kept = list((folder / "out" / "runs" / "training_targets" / "l0").glob("*.png"))
-    assert len(kept) == 2  # the same for both networks, and computed once
+    kept = list((folder / "out" / "runs" / "targets" / "l0").glob("*.png"))
+    assert len(kept) == 2 + 9  # in the bank and at the tested values: the same for both networks, and computed once
     assert main(["collect", "--scale", "smoke", "--out", str(folder / "out")]) == 0
     rows = collected_table(folder / "out" / "results" / "smoke", "inject")
     assert {row["begun_with"] for row in rows if row["value"] != "average"} == {"start"}
@@ -317,7 +322,8 @@ def test_experiments_begin_with_a_networks_base(folder, capsys):
     assert "holds a run with other settings: move it away" in capsys.readouterr().out
     assert command(folder, "inject/l0/adafm", "--initial", "nobody") == 1
     assert "there is no pretrained network 'nobody'" in capsys.readouterr().out
-    wide = build_network(OPERATORS["rgf"], SCALES["smoke"].with_network(width=8))
-    wide = save_network(folder / "wide.safetensors", wide)
+    wide = save_network(
+        folder / "wide.safetensors", build_network(OPERATORS["rgf"], SCALES["smoke"].with_network(width=8))
+    )
     assert command(folder, "inject/l0/adafm", "--initial", str(wide)) == 1
     assert "has another form than the one to train" in capsys.readouterr().out

@@ -6,7 +6,7 @@ from tiny_runs import pictures
 
 from dpo_lib import train
 from dpo_lib.experiments.catalogue import EXPERIMENTS
-from dpo_lib.experiments.measure import _Answers
+from dpo_lib.experiments.measure import ToldOtherwise
 from dpo_lib.images import to_tensor
 
 pytestmark = pytest.mark.usefixtures("tiny_smoke_scale")
@@ -17,9 +17,8 @@ def test_told_the_wrong_operator():
     images, config = pictures(2, 18, 23), experiment.config("smoke")
     network = train(experiment.training_operators(), images, config, progress=False).network
     image = to_tensor(images[0])
-    right, same, wrong = (
-        _Answers(network, told=told, deadline=None)(image, 0.02, operator="l0") for told in ("", "l0", "wls")
-    )
+    right = network(image, 0.02, operator="l0")
+    same, wrong = (ToldOtherwise(network, told)(image, 0.02, operator="l0") for told in ("l0", "wls"))
     assert torch.equal(right, same) and not torch.equal(right, wrong)
     as_wls = network(image, 1.0, operator="wls")  # both values are the middle of their range: the same code
     assert torch.allclose(wrong, as_wls, atol=1e-6)

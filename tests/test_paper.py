@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from dpo_lib.experiments import paper
-from dpo_lib.experiments.catalogue import EXPERIMENTS, FILTERS, UNSEEN, VALUES
+from dpo_lib.experiments.catalogue import EXPERIMENTS, FILTERS, UNSEEN, VALUES, Experiment
 from dpo_lib.operators import OPERATORS
 from dpo_lib.records import read_rows, write_rows
+
+CELLS = [cell for entry in EXPERIMENTS.values() if isinstance(entry, Experiment) for cell in entry.cells()]
 
 
 def test_values_span_the_ranges():
@@ -30,20 +32,20 @@ def test_the_papers_averages_are_averages():
 
 
 def test_every_number_of_the_paper_has_a_place():
-    filled = {fill for experiment in EXPERIMENTS.values() for fill in experiment.fills}
-    filled |= {(cell.table, cell.network) for experiment in EXPERIMENTS.values() for cell in experiment.cells()}
-    cells = {cell[:4] for experiment in EXPERIMENTS.values() for cell in experiment.cells()}
+    filled = {fill for entry in EXPERIMENTS.values() for fill in entry.fills}
+    cells = {cell[:4] for cell in CELLS}
+    filled |= {cell[:2] for cell in CELLS}
     others = {"BGU", "HDRNet", "JPEG", "DnCNN", "MemNet", "bicubic", "BM3D", "DerainNet"}
     for table, network, operator, value in paper.NUMBERS:
         if network not in others:
             assert (table, network) in filled
             assert value == "average" or (table, network, operator, value) in cells
-    assert EXPERIMENTS["table1/wls/numerous"].cells()[1].paper_psnr_db == 42.64
+    assert paper.number(*EXPERIMENTS["table1/wls/numerous"].cells()[1][:4])[0] == 42.64
 
 
 def test_tables_call_networks_by_words(tmp_path):
     # a file of comma-separated values does not say whether "2" is a name or a number
-    labels = {cell.network for e in EXPERIMENTS.values() if not e.measures for cell in e.cells()}
+    labels = {cell.network for cell in CELLS}
     path = write_rows(tmp_path / "rows.csv", [{"network": label} for label in sorted(labels)])
     assert [row["network"] for row in read_rows(path)] == sorted(labels)
     of_table4 = {cell.network for id_ in ("1", "2", "3", "4") for cell in EXPERIMENTS[f"table4/rtv/{id_}"].cells()}

@@ -3,7 +3,7 @@
 import pytest
 from tiny_runs import pictures
 
-from dpo_lib.data.test_sets import image_set
+from dpo_lib.data.test_sets import image_set, usual_sets
 from dpo_lib.images import save_image
 
 
@@ -20,3 +20,16 @@ def test_image_sets_by_name(tmp_path):
     assert list(image_set("live1", tmp_path / "bsd68_color").images) == ["bsd68_color0"]
     with pytest.raises(FileNotFoundError, match="folder of test images"):
         image_set("live1", tmp_path / "none")
+
+
+def test_usual_sets_are_loaded_once(tmp_path):
+    clean, rainy = pictures(2, 18, 23)
+    for folder, name, picture in (("live1", "a", clean), ("rain", "clean", clean), ("rain", "rainy", rainy)):
+        save_image(tmp_path / folder / f"{name}.png", picture)
+    (tmp_path / "rain" / "pairs.csv").write_text("split,id,clean,light\ntest,0,clean.png,rainy.png\n")
+    sets = usual_sets(["l0", "wls", "deblock", "derain"], tmp_path, rain=tmp_path / "rain")
+    assert sets["l0"] is sets["wls"] and list(sets["deblock"].images) == ["a"]
+    [(shown, target)] = sets["derain"].images.values()
+    assert sets["derain"].name == "rain, test pairs" and (shown * 255 + 0.5).astype("uint8").tolist() == rainy.tolist()
+    assert (target * 255 + 0.5).astype("uint8").tolist() == clean.tolist()
+    assert usual_sets(["derain"], tmp_path)["derain"].name == sets["l0"].name  # synthetic rain falls on photographs

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from dpo_lib import OPERATORS, evaluate, load_network, save_network, summarise
 from dpo_lib.data.sources import embedded_images, file_list, image_files, load_folder
-from dpo_lib.data.test_sets import ImageSet, image_set, rain_test_set
+from dpo_lib.data.test_sets import ImageSet, usual_sets
 from dpo_lib.evaluation import format_table
-from dpo_lib.experiments.catalogue import PHOTOGRAPHS, SET_OF
 from dpo_lib.files import write_atomically
+from dpo_lib.models import NetworkConfig
 from dpo_lib.records import provenance, read_rows, write_json, write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,7 @@ CARD = """# {name}
 
 | | |
 |---|---|
-| network | {width} channels, {weights:,} stored numbers in {bits}-bit floats |
+| network | {network}, {weights:,} stored numbers in {bits}-bit floats |
 | trained at | {scale} scale: {steps:,} of {planned:,} steps, {samples:,} samples |
 | began with | {initial} |
 | wall time | {hours:.2g} hours on {device}, {precision}, seed {seed} |
@@ -54,6 +54,16 @@ Measured on {test_count} images of {test_set} (`results/{scale}/{name}.csv`); `i
 Every number comes from {source}. The photographs inside scikit-image's wheel and the test images were
 not trained on. Beyond the parameter range above, and on pictures unlike photographs, nothing was measured.
 """
+
+
+def form_of(config: NetworkConfig) -> str:
+    """The base network, for the card.
+
+    >>> form_of(NetworkConfig(width=32)), form_of(NetworkConfig(base="pyramid"))
+    ('32 channels', 'pyramid of 24, 48, 72, 96 channels')
+    """
+    pyramid = f"pyramid of {', '.join(map(str, config.widths))} channels"
+    return pyramid if config.base == "pyramid" else f"{config.width} channels"
 
 
 def what_is_not_better(table: list[dict]) -> str:
@@ -81,13 +91,7 @@ def test_sets(network, given) -> dict[str, ImageSet]:
         name += f" (one file in {given.every}, in string order)" if given.every > 1 else ""
         images = {file.stem: load_folder([file])[0] for file in files}
         return dict.fromkeys(network.operators, ImageSet(name, images, file_list(files)))
-    found = {}
-    for name in network.operators:
-        if name == "derain" and given.rain:
-            found[name] = rain_test_set(given.rain, limit=given.limit)
-        else:
-            found[name] = image_set(SET_OF.get(name, PHOTOGRAPHS), given.tests, limit=given.limit)
-    return found
+    return usual_sets(network.operators, given.tests, rain=given.rain, limit=given.limit)
 
 
 def measured_before(run: dict, folder: Path, path: Path) -> tuple[list[dict], str, int]:
@@ -171,7 +175,7 @@ def main() -> int:
         name=name,
         title=" and ".join(op.title for op in operators),
         parameters=ranges or "picture (no parameter)",
-        width=network.config.width,
+        network=form_of(network.config),
         weights=sum(tensor.numel() for tensor in network.state_dict().values()),
         bits=16 if half else 32,
         hours=run["wall_time_s"] / 3600,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ SETS = {
     "bsd68": (("bsd68_gray", 1),),
     "bsd100": (("bsd68_color", 1), ("bsds500_val32", 1)),
 }
+SET_OF = {"super_resolution": "bsd100", "denoise": "bsd68", "deblock": "live1"}  # operators' usual sets
 EMBEDDED_NAME = "photographs inside scikit-image's wheel"
 
 
@@ -62,8 +64,28 @@ def image_set(name: str, folder: str | os.PathLike | None = None, *, limit: int 
     return ImageSet(label, {file.stem: load_folder([file])[0] for file in files}, file_list(files))
 
 
-def rain_test_set(folder: str | os.PathLike, *, limit: int | None = None) -> ImageSet:
-    """The test pairs, rainy and clean, of a folder with ``pairs.csv``, see `dpo_lib.data.rain.rain_pairs`."""
+def usual_sets(
+    operators: Iterable[str],
+    folder: str | os.PathLike | None = None,
+    *,
+    rain: str | os.PathLike | None = None,
+    limit: int | None = None,
+) -> dict[str, ImageSet]:
+    """What each operator is measured on: the `image_set` of its task, or photographs.
+
+    For "derain", `rain`, a folder with ``pairs.csv``, gives its test pairs, rainy and clean, see `rain_pairs`; without
+    it synthetic rain falls on photographs.
+    """
+    usual = SET_OF if rain is None else {**SET_OF, "derain": "rain"}
+    names = {operator: usual.get(operator, "photographs") for operator in operators}
+    sets = {
+        name: _rain_test_set(rain, limit) if name == "rain" else image_set(name, folder, limit=limit)
+        for name in dict.fromkeys(names.values())
+    }
+    return {operator: sets[name] for operator, name in names.items()}
+
+
+def _rain_test_set(folder: str | os.PathLike, limit: int | None) -> ImageSet:
     pairs = itertools.islice(rain_pairs(folder, split="test"), limit)
     named = {f"pair{number:03d}": pair for number, pair in enumerate(pairs)}
     return ImageSet(f"{Path(folder).resolve().name}, test pairs", named, file_list(folder))

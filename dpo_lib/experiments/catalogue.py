@@ -1,4 +1,4 @@
-"""Every network of the paper's tables as a plain list of runs.
+"""Every network of the paper's tables, and what else they measure, as a plain list.
 
 An id such as ``table1/l0/0.02`` names one network; the beginning of ids (``table1``, ``table1/l0``) or a pattern
 (``"*/wls/*"``) names all that fit.
@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from ..models.network_config import NetworkConfig
 from ..operators import OPERATORS
 from ..operators.operator import Operator
 from ..training.config import SCALES, TrainConfig
 from . import paper
-from .paper import VALUES
+from .paper import TABLE6_OPERATORS, VALUES
+from .properties import KERNELS_AT, kernels, times
 
 FILTERS = tuple(name for name in VALUES if OPERATORS[name].kind == "filter")
 RESTORATION = tuple(name for name in VALUES if OPERATORS[name].kind == "restoration")
 RTV_PARAMETERS = ("lambda", "sigma", "sharpness", "iterations")  # Table 4, in this order
 
-# test images, by name, see `dpo_lib.data.test_sets`
-SET_OF = {"super_resolution": "bsd100", "denoise": "bsd68", "deblock": "live1", "derain": "rain"}
-PHOTOGRAPHS = "photographs"
-
-NETWORK_FIELDS = {form.name for form in fields(NetworkConfig)}
-CHEAP = {"generated": "norm(last)", "depthwise": True}  # section 5, with twice the channels
 JOINT_STEPS = 1.3  # the authors train joint networks for 130 epochs instead of 100
-KERNELS_AT = 10  # WLS's lambda at which Table 11 compares kernels
 MIXTURE = (64, 8)  # every kernel a mixture of eight, mixed by a network with 64 hidden units
 HIDDEN = 16  # hidden units of Table 13's second layer; the paper does not say how many
+# section 5: depth-wise with twice the channels; the pyramid has a wide last layer but one instead
+CHEAP = {"generated": "norm(last)", "depthwise": True, "tail": 64}
+DILATED = {"base": "dilated", "normalisation": ""}  # Table 12 names layers of the paper's base network
 
 # values between the paper's, which networks that were trained on some values have not seen
 UNSEEN = {
@@ -44,11 +41,7 @@ UNSEEN = {
     "llf": (2.5, 4, 6, 7.5),
 }
 
-TABLE12_IDS = {
-    "norm1": "norm(1)", "norm7": "norm(7)", "norm14": "norm(14)", "norm19": "norm(19)", "conv19": "conv(19)",
-    "conv19.in": "conv(19).in", "conv19.out": "conv(19).out", "norm_all": "norm(all)", "conv_all": "conv(all)",
-}  # fmt: skip
-
+AT_THE_VALUE = (("beyond", "at the value"),)
 INJECTIONS = {  # ways to hand the parameter to the same base network
     "generated": {},
     "single_layer": {"generated": "norm(last)"},
@@ -59,301 +52,226 @@ INJECTIONS = {  # ways to hand the parameter to the same base network
 }
 
 
-class Measure(NamedTuple):
-    """What a network is measured on: an operator at some values (None: its default) on a set of test images.
-
-    `told` is the operator's name that a joint network is told, where that is not the right one.
-    """
+class Test(NamedTuple):
+    """What a network is measured on: an operator at some values (None: its default), on its usual test images."""
 
     operator: str
     values: tuple[float | None, ...]
-    images: str = PHOTOGRAPHS
-    told: str = ""
+    told: str = ""  # the operator's name that a joint network is told, where that is not the right one
 
 
 class Cell(NamedTuple):
-    """One number of a table, and the paper's."""
+    """One number of a table."""
 
     table: str
     network: str
     operator: str
     value: float | None
     told: str
-    paper_psnr_db: float | None
-    paper_ssim: float | None
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One network: what it learns, how it differs from the scale's settings, what it is measured on.
-
-    Parameters
-    ----------
-    id : str
-    operators : tuple of str
-        Several make a joint network.
-    tests : tuple of Measure
-    fills : tuple of (table, network) pairs
-        Tables that its numbers go to, and what it is called there.
-    changes : dict
-        Changes to the scale's `TrainConfig`.
-    parameters : tuple of str
-        The operator's parameters by value, where these are not the usual ones (Table 4).
-    trained_range : (low, high), optional
-        Where its parameter is drawn from, if not from the operator's whole range.
-    width_factor : int
-        Times the scale's channels.
-    steps_factor : float
-        Times the scale's steps.
-    seed_offset : int
-        Added to the seed.
-    same_as : str
-        Id of the experiment whose network this is: only the tests differ.
-    needs : tuple of str
-        Ids of networks that have to be there first.
-    measures : {"", "times", "kernels"}
-        Nothing is trained; this is measured.
-    """
+    """One network: what it learns, how it differs from the scale's settings, what it is measured on."""
 
     id: str
-    operators: tuple[str, ...]
-    tests: tuple[Measure, ...] = ()
-    fills: tuple[tuple[str, str], ...] = ()
-    changes: dict = field(default_factory=dict)
-    parameters: tuple[str, ...] = ()
-    trained_range: tuple[float, float] | None = None
-    width_factor: int = 1
-    steps_factor: float = 1.0
+    operators: tuple[str, ...]  # several make a joint network
+    tests: tuple[Test, ...]
+    fills: tuple[tuple[str, str], ...] = ()  # tables that its numbers go to, and what it is called there
+    network: dict = field(default_factory=dict)  # changes to the scale's `NetworkConfig`
+    values: tuple[float, ...] | None = None  # trained on these only
+    parameters: tuple[str, ...] = ()  # the operator's parameters by value, where these are not the usual ones (Table 4)
+    trained_range: tuple[float, float] | None = None  # where its parameter is drawn from, if not the whole range
     seed_offset: int = 0
-    same_as: str = ""
-    needs: tuple[str, ...] = ()
-    measures: str = ""
+    same_as: str = ""  # id of the experiment whose network this is: only the tests differ
 
     @property
     def trains(self) -> bool:
         """Whether it is a network of its own."""
-        return not self.measures and not self.same_as
+        return not self.same_as
 
-    def config(self, scale: str = "cpu", *, steps: int | None = None, seed: int = 0) -> TrainConfig:
-        """The settings at a scale; `steps` in place of the scale's own."""
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Ids of other experiments whose networks have to be there first."""
+        return (self.same_as,) if self.same_as else ()
+
+    def config(
+        self, scale: str = "laptop", *, seed: int = 0, steps: int | None = None, **overrides: object
+    ) -> TrainConfig:
+        """The settings at a scale; overrides, those that are not None, take the places of the scale's own."""
         base = SCALES[scale]
-        steps = round(self.steps_factor * (steps or base.steps))
-        form = {name: value for name, value in self.changes.items() if name in NETWORK_FIELDS}
-        training = {name: value for name, value in self.changes.items() if name not in NETWORK_FIELDS}
-        config = replace(base, steps=steps, seed=seed + self.seed_offset, **training)
-        return config.with_network(**{"width": self.width_factor * base.network.width, **form})
+        steps = round((steps or base.steps) * (JOINT_STEPS if len(self.operators) > 1 else 1))
+        given = {name: value for name, value in overrides.items() if value is not None}
+        config = replace(base, steps=steps, seed=seed + self.seed_offset, values=self.values, **given)
+        width = base.network.width * (2 if self.network.get("depthwise") else 1)
+        return config.with_network(**{"width": width, **self.network})
 
     def cells(self) -> list[Cell]:
         """The cells that it fills."""
         return [
-            Cell(table, f"told {test.told or test.operator}" if table == "wrong_code" else network,
-                 test.operator, value, test.told, *paper.number(table, network, test.operator, value))
+            Cell(table, network or f"told {test.told or test.operator}", test.operator, value, test.told)
             for table, network in self.fills
             for test in self.tests
             for value in test.values
-        ]  # fmt: skip
+        ]
+
+    def operator(self, name: str) -> Operator:
+        """An operator as the tests use it, over its whole range."""
+        return OPERATORS[name].with_parameters(*self.parameters) if self.parameters else OPERATORS[name]
 
     def training_operators(self, rain: Operator | None = None) -> list[Operator]:
         """What it is trained on; `rain` in place of the synthetic deraining operator."""
-        found = [self.test_operator(name) for name in self.operators]
-        if self.trained_range is not None:
-            low, high = self.trained_range
-            found = [
-                replace(op, parameters=(replace(op.parameters[0], low=low, high=high, default=None, test_values=()),))
-                for op in found
-            ]
-        return [rain if rain is not None and operator.name == "derain" else operator for operator in found]
-
-    def test_operator(self, name: str) -> Operator:
-        """An operator as the tests use it, over its whole range."""
-        if name not in OPERATORS:
-            raise ValueError(f"{self.id} needs the operator {name!r}, which is not among {', '.join(OPERATORS)}")
-        operator = OPERATORS[name]
-        return operator.with_parameters(*self.parameters) if self.parameters else operator
+        found = [rain if rain and name == "derain" else self.operator(name) for name in self.operators]
+        if self.trained_range is None:
+            return found
+        low, high = self.trained_range
+        part = replace(found[0].parameters[0], low=low, high=high, default=None, test_values=())
+        return [replace(found[0], parameters=(part,))]
 
 
-def _tests(operators: Iterable[str]) -> tuple[Measure, ...]:
-    """At the paper's values, on the paper's kind of images."""
-    return tuple(Measure(name, VALUES[name], SET_OF.get(name, PHOTOGRAPHS)) for name in operators)
+@dataclass(frozen=True)
+class Measurement:
+    """What a table says of networks besides their accuracy: ``measure(networks, config, device)`` gives its rows."""
+
+    id: str
+    table: str
+    measure: Callable[..., list[dict]]
+    needs: tuple[str, ...] = ()  # ids of the experiments whose networks these are
+    trains = False
+
+    @property
+    def fills(self) -> tuple[tuple[str, str], ...]:
+        """As an experiment's."""
+        return ((self.table, ""),)
+
+    def config(self, scale: str = "laptop", *, seed: int = 0, **_: object) -> TrainConfig:
+        """The scale's settings: no override changes what is measured."""
+        return replace(SCALES[scale], seed=seed)
 
 
-def _table1_and_2() -> Iterator[Experiment]:
-    """For every operator one network for all values, and one for each value."""
-    for table, operators in (("table1", FILTERS), ("table2", RESTORATION[:3])):
-        for name in operators:
-            fills = ((table, "numerous"), ("table3", "1 operator"))
-            single = ((table, "single"),)
-            if name == "wls":
-                fills, single = (*fills, ("table13", "numerous")), (*single, ("table13", "single"))
-            yield Experiment(f"{table}/{name}/numerous", (name,), _tests([name]), fills)
-            for value in VALUES[name]:
-                test = Measure(name, (value,), SET_OF.get(name, PHOTOGRAPHS))
-                is_end = name in FILTERS and value in (VALUES[name][0], VALUES[name][-1])
-                fills = (*single, ("beyond", "at the value")) if is_end else single
-                yield Experiment(f"{table}/{name}/{value:g}", (name,), (test,), fills, {"values": (float(value),)})
+Entry = Experiment | Measurement
 
 
-def _table3() -> Iterator[Experiment]:
-    """One network for one, six or four, and ten operators."""
-    ten = FILTERS + RESTORATION
+def _one(table: str, name: str, label: str, values: Sequence[float] | None = None, **more) -> Experiment:
+    """A network for one operator, called `label` in a table, on its whole range or on some values.
 
-    def joint(name, operators, network, **changes):
-        fills = (("table3", network),)
-        return Experiment(f"table3/{name}", operators, _tests(operators), fills, changes, steps_factor=JOINT_STEPS)
-
-    yield Experiment("table3/derain", ("derain",), _tests(["derain"]), (("table3", "1 operator"),))
-    yield joint("filters6", FILTERS, "6 or 4 operators")
-    yield joint("restoration4", RESTORATION, "6 or 4 operators")
-    yield joint("joint10", ten, "10 operators")
-    for code in ("one_hot", "number", "embedding"):
-        yield joint(f"joint10/{code}", ten, f"10 operators, {code}", operator_code=code)
-    yield joint("joint10/mixture", ten, "10 operators, mixture of kernels", trunk=MIXTURE)
-    yield joint("joint10/linear", ten, "10 operators, linear rescaling", rescaling="linear")
-    yield joint("channels10", ten, "10 operators, input channels", model="input_channels")
-
-
-def _table4() -> Iterator[Experiment]:
-    """RTV with one to four parameters by value, tested at five lambdas and the others' defaults."""
-    for count in range(1, len(RTV_PARAMETERS) + 1):
-        parameters = RTV_PARAMETERS[:count] if count > 1 else ()
-        fills = (("table4", f"{count} parameter{'s' if count > 1 else ''}"),)
-        yield Experiment(f"table4/rtv/{count}", ("rtv",), _tests(["rtv"]), fills, parameters=parameters)
-
-
-def _table5_and_11() -> Iterator[Experiment]:
-    """Times, and a comparison of two networks' kernels.
-
-    Networks of the same seed start from the same weights, and their kernels stay alike for that reason alone: the
-    single network of Table 11 starts from others.
+    It is tested at the single value or at the paper's, and has the single value or the label in its id, unless `more`,
+    other parts of an `Experiment`, says otherwise.
     """
-    yield Experiment("table5/times", ("l0",), measures="times", fills=(("table5", ""),))
-    single = Measure("wls", (KERNELS_AT,))
-    changes = {"values": (float(KERNELS_AT),)}
-    yield Experiment(f"table11/wls/{KERNELS_AT:g}", ("wls",), (single,), (), changes, seed_offset=1000)
-    needs = ("table1/wls/numerous", f"table11/wls/{KERNELS_AT:g}", f"table1/wls/{KERNELS_AT:g}")
-    yield Experiment("table11/kernels", ("wls",), measures="kernels", needs=needs, fills=(("table11", ""),))
-
-
-def _table6_and_12() -> Iterator[Experiment]:
-    """Ten operators in one network, at their default values: cheap tuning, and what is best generated."""
-    ten = paper.TABLE6_OPERATORS
-    tests = tuple(Measure(name, (None,)) for name in ten)
-    fills = (("table6", "single layer"),)
-    yield Experiment("table6/single_layer", ten, tests, fills, CHEAP, width_factor=2, steps_factor=JOINT_STEPS)
-    for name, generated in TABLE12_IDS.items():
-        fills, changes = (("table12", generated),), {"generated": generated}
-        yield Experiment(f"table12/{name}", ten, tests, fills, changes, steps_factor=JOINT_STEPS)
-
-
-def _table7() -> Iterator[Experiment]:
-    """Tables 7 to 10: cheap tuning, one network for all restoration tasks."""
-    yield Experiment(
-        "table7/restoration_single_layer",
-        RESTORATION,
-        _tests(RESTORATION),
-        (("table7_10", "single layer"),),
-        CHEAP,
-        width_factor=2,
-        steps_factor=JOINT_STEPS,
+    trained = None if values is None else tuple(map(float, values))
+    single = tuple(values) if values is not None and len(values) == 1 else ()
+    id_ = f"{table}/{name}/{single[0]:g}" if single else f"{table}/{name}/{label.replace(' ', '_')}"
+    tests = (Test(name, tuple(more.pop("at", single or VALUES[name]))),)
+    return Experiment(
+        **{"id": id_, "fills": ((table, label),), "values": trained, **more}, operators=(name,), tests=tests
     )
 
 
-def _table13() -> Iterator[Experiment]:
-    """Without a weight learning network, and with a deeper one."""
+def _joint(id_: str, operators: tuple[str, ...], label: str, *, tests: tuple[Test, ...] = (), **network) -> Experiment:
+    """A network for several operators, tested at the paper's values unless told otherwise."""
+    table = id_.partition("/")[0].replace("table7", "table7_10")
+    tests = tests or tuple(Test(name, VALUES[name]) for name in operators)
+    return Experiment(id_, operators, tests, ((table, label),), network)
+
+
+def _tables_1_to_4() -> Iterator[Experiment]:
+    """A network for every operator, for every value of it, for several operators, for several parameters."""
+    for name in (*FILTERS, *RESTORATION[:3]):
+        table, values = "table1" if name in FILTERS else "table2", VALUES[name]
+        tables = (table, "table13") if name == "wls" else (table,)
+        numerous = (*((each, "numerous") for each in tables), ("table3", "1 operator"))
+        yield _one(table, name, "numerous", fills=numerous)
+        for value in values:
+            fills = tuple((each, "single") for each in tables)
+            is_end = name in FILTERS and value in (values[0], values[-1])
+            yield _one(table, name, "single", [value], fills=(*fills, *AT_THE_VALUE) if is_end else fills)
+    yield _one("table3", "derain", "1 operator", id="table3/derain")
+    yield _joint("table3/filters6", FILTERS, "6 or 4 operators")
+    yield _joint("table3/restoration4", RESTORATION, "6 or 4 operators")
+    ten = FILTERS + RESTORATION
+    yield _joint("table3/joint10", ten, "10 operators")
+    for code in ("one_hot", "number", "embedding"):
+        yield _joint(f"table3/joint10/{code}", ten, f"10 operators, {code}", operator_code=code)
+    yield _joint("table3/joint10/mixture", ten, "10 operators, mixture of kernels", trunk=MIXTURE)
+    yield _joint("table3/joint10/linear", ten, "10 operators, linear rescaling", rescaling="linear")
+    yield _joint("table3/channels10", ten, "10 operators, input channels", model="input_channels")
+    for count, label in enumerate(paper.TABLE4, start=1):  # tested at five lambdas and the other parameters' defaults
+        parameters = RTV_PARAMETERS[:count] if count > 1 else ()
+        yield _one("table4", "rtv", label, id=f"table4/rtv/{count}", parameters=parameters)
+
+
+def _tables_5_to_14() -> Iterator[Entry]:
+    """Times, kernels, cheap tuning, what is best generated, other weight learning networks, values in between."""
+    yield Measurement("table5/times", "table5", times)
+    # networks of the same seed start from the same weights, and their kernels stay alike for that reason alone
+    yield _one("table11", "wls", "single", [KERNELS_AT], fills=(), seed_offset=1000)
+    ids = ("table1/wls/numerous", f"table11/wls/{KERNELS_AT:g}", f"table1/wls/{KERNELS_AT:g}")
+    yield Measurement("table11/kernels", "table11", kernels, needs=ids)
+    at_defaults = tuple(Test(name, (None,)) for name in TABLE6_OPERATORS)
+    yield _joint("table6/single_layer", TABLE6_OPERATORS, "single layer", tests=at_defaults, **CHEAP)
+    for generated in paper.TABLE12:
+        id_ = "table12/" + generated.replace("(all)", "_all").replace("(", "").replace(")", "")
+        yield _joint(id_, TABLE6_OPERATORS, generated, tests=at_defaults, **DILATED, generated=generated)
+    yield _joint("table7/restoration_single_layer", RESTORATION, "single layer", **CHEAP)
     for value in VALUES["wls"]:
-        changes = {"model": "base_only", "values": (float(value),)}
-        fills = (("table13", "base only"),)
-        yield Experiment(f"table13/wls/base_only/{value:g}", ("wls",), (Measure("wls", (value,)),), fills, changes)
-    for name, network, relu in (("hidden_relu", "hidden, ReLU", True), ("hidden_linear", "hidden, linear", False)):
-        changes = {"hidden": HIDDEN, "relu": relu}
-        yield Experiment(f"table13/wls/{name}", ("wls",), _tests(["wls"]), (("table13", network),), changes)
-
-
-def _unseen(table: str, name: str, network: str, id_: str, values: Sequence[float] | None) -> Experiment:
-    """A network trained on some values (None: the range), tested at others."""
-    changes = {} if values is None else {"values": tuple(map(float, values))}
-    return Experiment(f"{table}/{id_}", (name,), (Measure(name, UNSEEN[name]),), ((table, network),), changes)
-
-
-def _table14() -> Iterator[Experiment]:
-    """L0 at values that five fixed ones lie around."""
-    yield _unseen("table14", "l0", "numerous", "l0/numerous", None)
-    yield _unseen("table14", "l0", "five values", "l0/five_values", VALUES["l0"])
+        id_ = f"table13/wls/base_only/{value:g}"
+        yield _one("table13", "wls", "base only", [value], id=id_, network={"model": "base_only"})
+    for relu, name in ((True, "ReLU"), (False, "linear")):
+        id_, network = f"table13/wls/hidden_{name.lower()}", {"hidden": HIDDEN, "relu": relu}
+        yield _one("table13", "wls", f"hidden, {name}", id=id_, network=network)
+    yield _one("table14", "l0", "numerous", at=UNSEEN["l0"])
+    yield _one("table14", "l0", "five values", VALUES["l0"], at=UNSEEN["l0"])
     for value in UNSEEN["l0"]:
-        fills = (("table14", "at the value"), ("beyond", "at the value"))
-        changes = {"values": (value,)}
-        yield Experiment(f"table14/l0/{value:g}", ("l0",), (Measure("l0", (value,)),), fills, changes)
-
-
-def _wrong_code() -> Iterator[Experiment]:
-    """What the operator's code is worth: L0 with a network that is told WLS."""
-    tests = (Measure("l0", VALUES["l0"]), Measure("l0", VALUES["l0"], told="wls"))
-    fills = (("wrong_code", ""),)
-    yield Experiment("wrong_code/l0+wls", ("l0", "wls"), tests, fills, steps_factor=JOINT_STEPS)
+        yield _one("table14", "l0", "at the value", [value], fills=(("table14", "at the value"), *AT_THE_VALUE))
 
 
 def middle_half(name: str) -> tuple[float, float]:
     """The middle half of a filter's range, in the scale in which its values are drawn.
 
-    >>> middle_half("rgf"), [round(value, 5) for value in middle_half("l0")]
-    ((3.25, 7.75), [0.00632, 0.06325])
+    >>> middle_half("rgf"), middle_half("l0")
+    ((3.25, 7.75), (0.006325, 0.06325))
     """
     low, high = VALUES[name][0], VALUES[name][-1]
-    if OPERATORS[name].parameters[0].sampling == "log":
-        return low * (high / low) ** 0.25, low * (high / low) ** 0.75
-    return low + (high - low) / 4, high - (high - low) / 4
+    log = OPERATORS[name].parameters[0].sampling == "log"
+    ends = (low * (high / low) ** part if log else low + (high - low) * part for part in (0.25, 0.75))
+    return tuple(float(f"{end:.4g}") for end in ends)
 
 
-def _beyond() -> Iterator[Experiment]:
-    """How far a network carries: values between the trained ones, and half the trained range beyond both its ends.
-
-    A network trained on the middle half of a range is tested at the whole range's ends, which lie half of the trained
-    range beyond the trained ends, and at the trained ends themselves.
-    """
+def _other_questions() -> Iterator[Experiment]:
+    """The worth of the operator's code, how far a network carries, ways to hand it the parameter."""
+    told = (Test("l0", VALUES["l0"]), Test("l0", VALUES["l0"], told="wls"))
+    yield _joint("wrong_code/l0+wls", ("l0", "wls"), "", tests=told)
     for name in FILTERS:
-        low, *_, high = VALUES[name]
-        inner = tuple(float(f"{value:.4g}") for value in middle_half(name))
-        ends = Measure(name, (low, *inner, high))
-        yield _unseen("beyond", name, "three values", f"{name}/three_values", VALUES[name][::2])
-        yield _unseen("beyond", name, "five values", f"{name}/five_values", VALUES[name])
-        fills = (("beyond", "half range"),)
-        yield Experiment(f"beyond/{name}/half_range", (name,), (ends,), fills, trained_range=inner)
-        tests = (Measure(name, tuple(sorted({*UNSEEN[name], *ends.values}))),)
-        yield Experiment(f"beyond/{name}/numerous", (name,), tests, (("beyond", "numerous"),))
-        for value in () if name == "l0" else UNSEEN[name]:  # L0's are Table 14's, and the ends Table 1's
-            fills, changes = (("beyond", "at the value"),), {"values": (float(value),)}
-            yield Experiment(f"beyond/{name}/{value:g}", (name,), (Measure(name, (value,)),), fills, changes)
+        # the whole range's ends lie half of the trained range beyond the trained ends
+        unseen, inner, (low, *_, high) = UNSEEN[name], middle_half(name), VALUES[name]
+        yield _one("beyond", name, "three values", VALUES[name][::2], at=unseen)
+        yield _one("beyond", name, "five values", VALUES[name], at=unseen)
+        yield _one("beyond", name, "half range", at=(low, *inner, high), trained_range=inner)
+        yield _one("beyond", name, "numerous", at=sorted({*unseen, low, *inner, high}))
+        for value in () if name == "l0" else unseen:  # L0's are Table 14's, and the ends Table 1's
+            yield _one("beyond", name, "at the value", [value])
+    for label, network in INJECTIONS.items():
+        yield _one("inject", "l0", label, at=sorted({*VALUES["l0"], *UNSEEN["l0"]}), network=network)
 
 
-def _inject() -> Iterator[Experiment]:
-    """The same base network, told its parameter in different ways."""
-    values = tuple(sorted({*VALUES["l0"], *UNSEEN["l0"]}))
-    for name, changes in INJECTIONS.items():
-        yield Experiment(f"inject/l0/{name}", ("l0",), (Measure("l0", values),), (("inject", name),), changes)
-
-
-def _without_repeats(experiments: Iterable[Experiment]) -> dict[str, Experiment]:
+def _without_repeats(entries: Iterable[Entry]) -> dict[str, Entry]:
     """By id; whatever equals an earlier network becomes `same_as` it, so that none is trained twice."""
     first: dict[tuple, str] = {}
-    found: dict[str, Experiment] = {}
-    for experiment in experiments:
-        if not experiment.measures:
-            parts = (experiment.operators, experiment.parameters, experiment.trained_range, experiment.config())
-            owner = first.setdefault(parts, experiment.id)
-            if owner != experiment.id:
-                experiment = replace(experiment, same_as=owner)
-        found[experiment.id] = experiment
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        if isinstance(entry, Experiment):
+            owner = first.setdefault((entry.operators, entry.parameters, entry.trained_range, entry.config()), entry.id)
+            entry = replace(entry, same_as="" if owner == entry.id else owner)
+        found[entry.id] = entry
     return found
 
 
-PARTS = (
-    _table1_and_2, _table3, _table4, _table5_and_11, _table6_and_12, _table7, _table13, _table14, _wrong_code, _beyond,
-    _inject,
-)  # fmt: skip
-EXPERIMENTS: dict[str, Experiment] = _without_repeats(experiment for part in PARTS for experiment in part())
+EXPERIMENTS: dict[str, Entry] = _without_repeats(
+    itertools.chain(_tables_1_to_4(), _tables_5_to_14(), _other_questions())
+)
 
 
-def find(patterns: Sequence[str]) -> list[Experiment]:
+def find(patterns: Sequence[str]) -> list[Entry]:
     """The experiments that ids, beginnings of ids or patterns name, in the list's order.
 
     Raises

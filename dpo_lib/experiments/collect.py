@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..records import provenance, write_rows
 from . import paper
-from .catalogue import EXPERIMENTS, Cell, Experiment
+from .catalogue import EXPERIMENTS, Entry, Experiment
 from .paper import AVERAGE
-from .store import Settings, read_record
+from .store import Store
 
 NOTE = (
     "the paper tested filters on 100 PASCAL VOC images that it does not name, and trained longer: "
@@ -19,119 +20,87 @@ NOTE = (
 MEASURED = ("psnr_db", "ssim", "input_psnr_db")
 
 
-def collect(settings: Settings) -> list[Path]:
-    """Write ``results/SCALE/TABLE.csv`` for every table with a finished run, and beside it a JSON with the runs.
+def collect(store: Store) -> list[Path]:
+    """Write ``TABLE.csv`` for every table with a finished run, and beside it a JSON with the runs.
 
     Damaged records are named and left out. Averages are over complete rows only.
-
-    Returns
-    -------
-    list of Path
     """
     records: dict[str, dict] = {}
-    for experiment in EXPERIMENTS.values():
+    for entry in EXPERIMENTS.values():
         try:
-            records[experiment.id] = read_record(settings.record(experiment.id), experiment)
+            records[entry.id] = store.read_record(entry)
         except FileNotFoundError:
             continue
         except ValueError as error:
-            print(f"{experiment.id}: {error}: left out", flush=True)
+            print(f"{entry.id}: {error}: left out", flush=True)
     written = []
-    for table in dict.fromkeys(table for e in EXPERIMENTS.values() for table, _ in e.fills):
-        filling = [e for e in EXPERIMENTS.values() if table in dict(e.fills)]
-        finished = [experiment.id for experiment in filling if experiment.id in records]
-        if finished:
-            rows = _measured_rows(filling, records) if filling[0].measures else table_rows(table, filling, records)
-            facts = provenance(table=table, scale=settings.scale, seed=settings.seed, note=NOTE, runs={
-                id_: {key: records[id_].get(key) for key in ("date", "commit", "steps", "samples", "device")}
-                for id_ in finished
-            })  # fmt: skip
-            written.append(write_rows(settings.out / "results" / settings.folder / f"{table}.csv", rows, facts=facts))
+    for table in dict.fromkeys(table for entry in EXPERIMENTS.values() for table, _ in entry.fills):
+        filling = [entry for entry in EXPERIMENTS.values() if table in dict(entry.fills)]
+        keys = ("date", "commit", "steps", "samples", "device")
+        runs = {e.id: {key: records[e.id].get(key) for key in keys} for e in filling if e.id in records}
+        if runs:
+            rows = table_rows(table, filling, records)
+            facts = provenance(table=table, scale=store.scale, seed=store.seed, note=NOTE, runs=runs)
+            written.append(write_rows(store.results / f"{table}.csv", rows, facts=facts))
     return written
 
 
-def table_rows(table: str, filling: list[Experiment], records: dict[str, dict]) -> list[dict]:
-    """The rows of a table: its cells, measured or not, and averages over values, then over operators."""
+def table_rows(table: str, filling: Sequence[Entry], records: dict[str, dict]) -> list[dict]:
+    """The rows of a table: its cells, measured or not, averages over values, then over operators; other methods."""
     groups: dict[str, dict[str, list[dict]]] = {}
-    for experiment in filling:
-        for cell in experiment.cells():
-            if cell.table == table:
-                row = _cell_row(cell, experiment.id, records.get(experiment.id))
-                groups.setdefault(cell.network, {}).setdefault(cell.operator, []).append(row)
     rows = []
+    for entry in filling:
+        record = records.get(entry.id, {"rows": []})
+        if not isinstance(entry, Experiment):  # its rows as they were measured
+            rows += [_filled({**row, "run": entry.id}) for row in record["rows"]]
+            continue
+        found = {(row["operator"], row["value"], row["told"]): row for row in record["rows"]}
+        begun_with = (record.get("initial") or {}).get("name", "random weights")
+        for cell in entry.cells():
+            if cell.table == table:
+                measured = found.get((cell.operator, cell.value, cell.told), {})
+                more = {"samples": record["samples"], "begun_with": begun_with} if measured else {}
+                row = _row(table, cell.network, cell.operator, cell.value, {**measured, **more}, entry.id)
+                groups.setdefault(cell.network, {}).setdefault(cell.operator, []).append(row)
     for network, operators in groups.items():
         averages = []
         for operator, cells in operators.items():
             cells.sort(key=lambda row: row["value"] if isinstance(row["value"], (int, float)) else 0)
-            rows += cells
             averages.append(_average(table, network, operator, cells))
-            if len(cells) > 1:
-                rows.append(averages[-1])
-            else:  # a single value is its own average, and so has the paper's
-                cells[0].update({
-                    key: averages[-1][key] for key in ("paper_psnr_db", "paper_ssim") if cells[0][key] == ""
-                })  # fmt: skip
+            if len(cells) == 1:  # a single value is its own average, and so has the paper's
+                theirs = {key: averages[-1][key] for key in ("paper_psnr_db", "paper_ssim") if cells[0][key] == ""}
+                rows.append({**cells[0], **theirs})
+            else:
+                rows += [*cells, averages[-1]]
         if len(operators) > 1:
             rows.append(_average(table, network, AVERAGE, averages))
-    return rows + _others(table, groups)
+    others = [key for key in paper.NUMBERS if groups and key[0] == table and key[1] not in groups]
+    return rows + [{**_row(*key), "network": f"{key[1]} (paper)"} for key in others]
 
 
-def _cell_row(cell: Cell, id_: str, record: dict | None) -> dict:
-    found = {}
-    if record is not None:
-        key = (cell.operator, cell.value, cell.told)
-        found = next(row for row in record["rows"] if (row["operator"], row["value"], row["told"]) == key)
-        begun = (record.get("initial") or {}).get("name", "random weights")
-        found = {**found, "samples": record["samples"], "begun_with": begun}
-    value = "default" if cell.value is None else cell.value
-    return _row(cell.network, cell.operator, value, found, cell.paper_psnr_db, cell.paper_ssim, id_)
-
-
-def _row(network, operator, value, found: dict, paper_psnr_db, paper_ssim, run: str) -> dict:
-    """One line of a table; what is not known is left empty."""
-
-    def known(number):
-        return "" if number is None else number
-
-    return {
+def _row(table: str, network: str, operator: str, value, found: dict | None = None, run: str = "") -> dict:
+    """One line of a table."""
+    found, (psnr_db, ssim) = found or {}, paper.number(table, network, operator, value)
+    return _filled({
         "network": network,
         "operator": operator,
-        "value": value,
-        "psnr_db": known(found.get("psnr_db")),
-        "paper_psnr_db": known(paper_psnr_db),
-        "ssim": known(found.get("ssim")),
-        "paper_ssim": known(paper_ssim),
-        "input_psnr_db": known(found.get("input_psnr_db")),
-        "images": known(found.get("images")),
-        "test_set": known(found.get("test_set")),
-        "samples": known(found.get("samples")),
-        "begun_with": known(found.get("begun_with")),
+        "value": "default" if value is None else value,
+        "psnr_db": found.get("psnr_db"),
+        "paper_psnr_db": psnr_db,
+        "ssim": found.get("ssim"),
+        "paper_ssim": ssim,
+        **{key: found.get(key) for key in ("input_psnr_db", "images", "test_set", "samples", "begun_with")},
         "run": run,
-    }
+    })  # fmt: skip
+
+
+def _filled(row: dict) -> dict:
+    """What is not known is left empty."""
+    return {key: "" if value is None else value for key, value in row.items()}
 
 
 def _average(table: str, network: str, operator: str, rows: list[dict]) -> dict:
     """The mean of rows, if all of them are measured."""
-    found = {}
-    if all(row["psnr_db"] != "" for row in rows):
-        found = {key: float(np.mean([row[key] for row in rows])) for key in MEASURED}
-    return _row(network, operator, AVERAGE, found, *paper.number(table, network, operator, AVERAGE), "")
-
-
-def _others(table: str, known: dict) -> list[dict]:
-    """What the paper prints of other methods."""
-    return [
-        _row(f"{network} (paper)", operator, "default" if value is None else value, {}, *numbers, "")
-        for (of, network, operator, value), numbers in paper.NUMBERS.items()
-        if of == table and network not in known
-    ]
-
-
-def _measured_rows(filling: list[Experiment], records: dict[str, dict]) -> list[dict]:
-    """Times and statistics, as they were measured."""
-    return [
-        {key: "" if value is None else value for key, value in row.items()} | {"run": experiment.id}
-        for experiment in filling
-        if experiment.id in records
-        for row in records[experiment.id]["rows"]
-    ]
+    complete = all(row["psnr_db"] != "" for row in rows)
+    found = {key: float(np.mean([row[key] for row in rows])) for key in MEASURED} if complete else {}
+    return _row(table, network, operator, AVERAGE, found)

@@ -8,6 +8,7 @@ The paper tested filters on 100 PASCAL VOC images that it does not name: its abs
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from ..operators import OPERATORS
@@ -144,40 +145,34 @@ WRONG_CODE = {"told l0": 34.0, "told wls": 26.0}
 
 def _numbers() -> Iterator[tuple[tuple, float | None, float | None]]:
     """Every cell as (table, network, operator, value), PSNR, SSIM."""
-    for table, psnr_db, ssim in (("table1", TABLE1, TABLE1_SSIM), ("table2", TABLE2, TABLE2_SSIM)):
-        for operator, networks in psnr_db.items():
-            for position, (network, row) in enumerate(networks.items()):
-                count = len(VALUES[operator])
-                for value, number in zip(VALUES[operator], row, strict=False):
-                    yield (table, network, operator, value), number, None
-                average = row[count] if len(row) > count else None
-                yield (table, network, operator, AVERAGE), average, ssim[operator][position]
-    for network, row in TABLE3.items():
-        for operator, number in zip((*TABLE3_OPERATORS, AVERAGE), row, strict=True):
-            ssim = TABLE3_SSIM[network] if operator == AVERAGE else None
-            yield ("table3", network, operator, AVERAGE), number, ssim
-    for network, number in TABLE4.items():
-        yield ("table4", network, "rtv", AVERAGE), number, None
-    for operator, number in zip((*TABLE6_OPERATORS, AVERAGE), TABLE6, strict=True):
-        key = ("table6", "single layer", operator, AVERAGE)
-        yield key, number, TABLE6_SSIM if operator == AVERAGE else None
-    for method, (number, ssim) in TABLE6_OTHERS.items():
-        yield ("table6", method, AVERAGE, AVERAGE), number, ssim
+    for table, networks_of, ssim_of in (("table1", TABLE1, TABLE1_SSIM), ("table2", TABLE2, TABLE2_SSIM)):
+        for operator, networks in networks_of.items():
+            for (network, row), ssim in zip(networks.items(), ssim_of[operator], strict=True):
+                for value, number in itertools.zip_longest((*VALUES[operator], AVERAGE), row):
+                    yield (table, network, operator, value), number, ssim if value == AVERAGE else None
+    table6 = {"single layer": TABLE6}
+    for table, operators, networks, ssim_of in (
+        ("table3", TABLE3_OPERATORS, TABLE3, TABLE3_SSIM),
+        ("table6", TABLE6_OPERATORS, table6, {"single layer": TABLE6_SSIM}),
+    ):
+        for network, row in networks.items():
+            for operator, number in zip((*operators, AVERAGE), row, strict=True):
+                yield (table, network, operator, AVERAGE), number, ssim_of[network] if operator == AVERAGE else None
+    for table, methods in (("table6", TABLE6_OTHERS), ("table12", TABLE12)):
+        for method, (number, ssim) in methods.items():
+            yield (table, method, AVERAGE, AVERAGE), number, ssim
     for operator, methods in RESTORATION.items():
         for method, row in methods.items():
-            for position, (value, number) in enumerate(zip(VALUES[operator], row, strict=True)):
-                ours = method == "single layer" and operator in RESTORATION_SSIM
-                ssim = RESTORATION_SSIM[operator][position] if ours else None
-                yield ("table7_10", method, operator, value), number, ssim
-    for network, (number, ssim) in TABLE12.items():
-        yield ("table12", network, AVERAGE, AVERAGE), number, ssim
-    for network, number in TABLE13.items():
-        yield ("table13", network, "wls", AVERAGE), number, None
+            ssim = RESTORATION_SSIM.get(operator, ()) if method == "single layer" else ()
+            for value, number, similarity in itertools.zip_longest(VALUES[operator], row, ssim):
+                yield ("table7_10", method, operator, value), number, similarity
+    averages = (("table4", "rtv", TABLE4), ("table13", "wls", TABLE13), ("wrong_code", "l0", WRONG_CODE))
+    for table, operator, networks in averages:
+        for network, number in networks.items():
+            yield (table, network, operator, AVERAGE), number, None
     for network, row in TABLE14.items():
         for value, number in zip(TABLE14_VALUES, row, strict=True):
             yield ("table14", network, "l0", value), number, None
-    for network, number in WRONG_CODE.items():
-        yield ("wrong_code", network, "l0", AVERAGE), number, None
 
 
 NUMBERS = {key: (psnr_db, ssim) for key, psnr_db, ssim in _numbers()}

@@ -1,154 +1,127 @@
-"""Several experiments: what is missing, in which order, one after the other or several processes at once."""
+"""Several experiments: what is missing, in which order, and what came of each."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import contextlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tqdm.auto import tqdm
+import numpy as np
 
 from ..files import writable_folder
-from .catalogue import EXPERIMENTS, Experiment
-from .run import STOPPED, TrainingImages, run
-from .store import FINISHED, LARGER, Settings, has_network, state_of
-
-FAILED = "failed"
-POLL_S = 0.5
-
-
-def dependencies(experiment: Experiment) -> tuple[str, ...]:
-    """Ids whose networks have to be there first."""
-    return (experiment.same_as,) if experiment.same_as else experiment.needs
+from ..models.pretrained import load_network
+from ..records import device_name, provenance, write_json
+from ..training.config import TrainConfig
+from .catalogue import EXPERIMENTS, Entry, Experiment
+from .run import Data, OutOfTimeError, run
+from .store import Outcome, State, Store, has_network
 
 
-def to_do(chosen: Sequence[Experiment], settings: Settings, *, again: bool = False) -> list[Experiment]:
-    """What of the chosen is missing, and what that needs, networks first.
-
-    Damaged records and networks are named, and count as missing.
-    """
-    found: dict[str, Experiment] = {}
-    for experiment in chosen:
-        state, detail = state_of(experiment, settings)
-        if state == "damaged":
-            print(f"{experiment.id}: {detail}: it is run again", flush=True)
-        if state == LARGER:
-            print(f"{experiment.id}: kept, its record has {detail}", flush=True)
-        elif again or state != FINISHED:
-            needed = [id_ for id_ in dependencies(experiment) if not has_network(id_, settings)]
-            found.update({id_: EXPERIMENTS[id_] for id_ in needed})
-            found[experiment.id] = experiment
-    return sorted(found.values(), key=lambda experiment: bool(dependencies(experiment)))
-
-
-@dataclass
+@dataclass(frozen=True)
 class Schedule:
-    """What is waiting, and what came of the rest."""
+    """Runs experiments of one scale and seed."""
 
-    waiting: list[Experiment]
-    outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    store: Store
+    data: Data
+    device: str = "cpu"
+    overrides: dict = field(default_factory=dict)  # of the scale's settings, see `Experiment.config`
+    initial: str | None = None  # see `run`
+    deadline: float | None = None  # of `time.monotonic`
+    jobs: int = 1  # processes that compute operators' answers
+    progress: bool = True
 
-    def next(self, settings: Settings, running: Sequence[str] = ()) -> Experiment | None:
-        """Take out the next one whose networks are there; those whose networks failed are given up."""
-        for experiment in list(self.waiting):
-            needs = [id_ for id_ in dependencies(experiment) if not has_network(id_, settings)]
-            if not needs:
-                self.waiting.remove(experiment)
-                return experiment
-            coming = {*running, *(other.id for other in self.waiting)}
-            if lost := [id_ for id_ in needs if id_ not in coming]:
-                self.waiting.remove(experiment)
-                state = self.outcomes.get(lost[0], (FAILED, ""))[0]
-                self.outcomes[experiment.id] = (state, f"needs the network of {lost[0]}")
-        return None
+    def config(self, entry: Entry) -> TrainConfig:
+        """An experiment's settings."""
+        return entry.config(self.store.scale, seed=self.store.seed, **self.overrides)
+
+    def state(self, entry: Entry) -> Outcome:
+        """How far an experiment is."""
+        return self.store.state(entry, self.config(entry))
+
+    def to_do(self, chosen: Sequence[Entry], *, again: bool = False) -> list[Entry]:
+        """What of the chosen is missing, and what that needs, networks first.
+
+        Damaged records and networks are named, and count as missing.
+        """
+        found: dict[str, Entry] = {}
+        for entry in chosen:
+            state, detail = self.state(entry)
+            if state == State.DAMAGED:
+                print(f"{entry.id}: {detail}: it is run again", flush=True)
+            if state == State.LARGER:
+                print(f"{entry.id}: kept, its record has {detail}", flush=True)
+            elif again or state != State.FINISHED:
+                found.update({id_: EXPERIMENTS[id_] for id_ in self._missing(entry)})
+                found[entry.id] = entry
+        return sorted(found.values(), key=lambda entry: bool(entry.needs))
+
+    def run_all(self, todo: Sequence[Entry]) -> dict[str, Outcome]:
+        """Run what `to_do` names, one after the other; gives what came of each."""
+        outcomes: dict[str, Outcome] = {}
+        for number, entry in enumerate(todo, start=1):
+            if missing := self._missing(entry):
+                state = outcomes[missing[0]].state if missing[0] in outcomes else State.FAILED
+                outcomes[entry.id] = Outcome(state, f"needs the network of {missing[0]}")
+                continue
+            if self.deadline is not None and time.monotonic() >= self.deadline:
+                outcomes[entry.id] = Outcome(State.STOPPED, "not begun")
+                continue
+            print(f"[{number}/{len(todo)}] {entry.id}: begun", flush=True)
+            start = time.monotonic()
+            try:
+                outcomes[entry.id] = self.run(entry)
+            except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
+                outcomes[entry.id] = Outcome(State.FAILED, str(error))
+            print(f"{entry.id}: {outcomes[entry.id]} ({time.monotonic() - start:.0f} s)", flush=True)
+        return outcomes
+
+    def run(self, entry: Entry) -> Outcome:
+        """Run one experiment in this process, and write its record."""
+        with _locked(writable_folder(self.store.folder(entry.id))) as is_ours:
+            if not is_ours:
+                return Outcome(State.BUSY, "another process is at it")
+            state, detail = self.state(entry)
+            if state == State.LARGER:
+                return Outcome(state, detail)
+            config, mean = self.config(entry), ""
+            try:
+                if isinstance(entry, Experiment):
+                    facts = run(
+                        entry, config, self.store.network_folder(entry.id), self.data, device=self.device,
+                        targets=self.store.out / "runs" / "targets", jobs=self.jobs, initial=self.initial,
+                        deadline=self.deadline, progress=self.progress,
+                    )  # fmt: skip
+                    mean = f", {np.mean([row['psnr_db'] for row in facts['rows']]):.2f} dB on average"
+                else:
+                    networks = [load_network(self.store.folder(id_) / "network.safetensors") for id_ in entry.needs]
+                    facts = provenance(
+                        id=entry.id, scale=config.scale, seed=config.seed, config=asdict(config), samples=0,
+                        finished=True, device=device_name(self.device), files=[],
+                        rows=entry.measure(networks, config, self.device),
+                    )  # fmt: skip
+            except OutOfTimeError as error:
+                return Outcome(State.STOPPED, str(error))
+            write_json(self.store.record(entry.id), {**facts, "networks": self.store.hashes(entry)})
+        return Outcome(State.FINISHED, f"{len(facts['rows'])} rows{mean}")
+
+    def _missing(self, entry: Entry) -> list[str]:
+        """The networks that it needs and that are not there, or damaged."""
+        return [id_ for id_ in entry.needs if not has_network(self.store.folder(id_))]
 
 
-def run_here(todo: Sequence[Experiment], settings: Settings, *, deadline: float | None) -> dict[str, tuple[str, str]]:
-    """One after the other in this process; gives what came of each."""
-    schedule, images = Schedule(list(todo)), TrainingImages(settings.images)
-    while deadline is None or time.monotonic() < deadline:
-        experiment = schedule.next(settings)
-        if experiment is None:
-            break
-        number = len(todo) - len(schedule.waiting)
-        print(f"[{number}/{len(todo)}] {experiment.id}: begun", flush=True)
-        start = time.monotonic()
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether no other process is at work in a folder; holds it meanwhile, where the system can."""
+    with open(folder / "lock", "w") as file:
+        is_ours = True
         try:
-            state, detail = run(experiment, settings, images, deadline=deadline)
-        except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
-            state, detail = FAILED, str(error)
-        schedule.outcomes[experiment.id] = (state, detail)
-        print(f"{experiment.id}: {state}, {detail} ({time.monotonic() - start:.0f} s)", flush=True)
-    left = dict.fromkeys([experiment.id for experiment in schedule.waiting], (STOPPED, "not begun"))
-    return schedule.outcomes | left
+            import fcntl
 
-
-def run_at_once(
-    todo: Sequence[Experiment], settings: Settings, *, jobs: int, deadline: float | None, words: Sequence[str]
-) -> dict[str, tuple[str, str]]:
-    """Up to `jobs` processes at once, each with one experiment; what they print goes to its ``output.log``.
-
-    `words` are the options that they are started with, apart from the id and the minutes.
-    """
-    schedule, running = Schedule(list(todo)), {}
-    bar = tqdm(total=len(todo), unit="run")
-    try:
-        while True:
-            ended = [id_ for id_, (process, _) in running.items() if process.poll() is not None]
-            for id_ in ended:
-                process, log = running.pop(id_)
-                schedule.outcomes[id_] = outcome = _outcome_of(EXPERIMENTS[id_], settings, process.returncode, log)
-                bar.write(f"{id_}: {outcome[0]}, {outcome[1]}")
-            if ended or not running:
-                _start_more(schedule, running, settings, jobs, deadline, words)
-            if not running:
-                break
-            bar.n = len(schedule.outcomes)
-            bar.set_postfix_str(", ".join(f"{id_} {_step(id_, settings)}" for id_ in running))
-            time.sleep(POLL_S)
-    finally:
-        for process, _ in running.values():
-            process.terminate()
-        for process, _ in running.values():
-            process.wait()
-        bar.close()
-    left = dict.fromkeys([experiment.id for experiment in schedule.waiting], (STOPPED, "not begun"))
-    return schedule.outcomes | left
-
-
-def _step(id_: str, settings: Settings) -> str:
-    """How far a training that is going on has come, by its log."""
-    log = settings.run_folder(id_) / "log.csv"
-    last = log.read_text().splitlines()[-1].split(",")[0] if log.exists() and log.stat().st_size else ""
-    return f"{last}/{settings.config(EXPERIMENTS[id_]).steps}" if last.isdigit() else ""
-
-
-def _start_more(schedule: Schedule, running: dict, settings: Settings, jobs: int, deadline, words) -> None:
-    """Start processes until `jobs` are running; they share the processor's cores."""
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    while len(running) < jobs and (deadline is None or time.monotonic() < deadline):
-        experiment = schedule.next(settings, tuple(running))
-        if experiment is None:
-            return
-        log = writable_folder(settings.run_folder(experiment.id)) / "output.log"
-        minutes = [] if deadline is None else ["--minutes", f"{max(0.0, deadline - time.monotonic()) / 60:.4f}"]
-        command = [sys.executable, "-m", "dpo_lib", "experiments", "run", experiment.id, *words, "--again", *minutes]
-        with open(log, "w") as file:
-            process = subprocess.Popen(
-                command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": threads}
-            )
-        running[experiment.id] = (process, log)
-
-
-def _outcome_of(experiment, settings: Settings, code: int, log: Path) -> tuple[str, str]:
-    """What came of a process."""
-    state, detail = state_of(experiment, settings)
-    if code == 0 and state in (FINISHED, LARGER):
-        return state, detail
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if line.startswith((experiment.id, "error:"))), f"exit code {code}")
-    return (STOPPED if code == 3 else FAILED), said.removeprefix(f"{experiment.id}: ") + f" (see {log})"
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass
+        except OSError:
+            is_ours = False
+        yield is_ours

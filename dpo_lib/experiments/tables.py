@@ -25,12 +25,6 @@ def shipped_table(folder: str | os.PathLike, names: Sequence[str], *, network: s
         Networks for one operator each, named after it.
     network : str
         Which of the paper's networks: "numerous" or "single".
-
-    Returns
-    -------
-    list of dict
-        ``operator``, ``value`` (or "average"), ``images``, ``input_psnr_db`` (the unprocessed picture), ``psnr_db``,
-        ``paper_psnr_db`` (empty where the paper has none).
     """
     rows = []
     for name in names:
@@ -53,19 +47,10 @@ def collected_table(folder: str | os.PathLike, table: str) -> list[dict]:
 
 
 def over_seeds(folder: str | os.PathLike, table: str) -> list[dict]:
-    """`collected_table`, with the mean over all seeds in place of ``psnr_db`` where a network was trained with several.
+    """`collected_table`, with means over all seeds, those of the folders ``SCALE-seedN`` beside it, as ``psnr_db``.
 
-    Parameters
-    ----------
-    folder : path
-        ``results/SCALE``; those of other seeds are its neighbours ``results/SCALE-seedN``.
-    table : str
-
-    Returns
-    -------
-    list of dict
-        The rows of `folder`, with ``seeds``, their number, and ``spread_db``, the standard deviation over them
-        (divided by one less than their number; none for a single seed).
+    Rows have besides ``seeds``, their number, and ``spread_db``, the standard deviation over them (divided by one less
+    than their number; None for a single seed).
     """
     folder = Path(folder)
     rows = collected_table(folder, table)
