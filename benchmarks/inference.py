@@ -15,56 +15,23 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from dpo_lib.evaluation import format_table
+from dpo_lib.experiments.properties import SIZES as OF_TABLE5
 from dpo_lib.models import DecoupledNetwork
 from dpo_lib.operators import OPERATORS, Operator
-from dpo_lib.records import provenance, write_rows
+from dpo_lib.records import device_name, provenance, write_rows
+from dpo_lib.text import format_table
+from dpo_lib.timing import CLOCKS, multiply_adds, times_in_turns
 
-SIZES = {"512x512": (512, 512), "VGA": (480, 640), "720p": (720, 1280), "1080p": (1080, 1920)}
+SIZES = {"512x512": (512, 512), **OF_TABLE5}
 BASES = {
     "64 channels": {"width": 64},
     "128 channels, depth-wise": {"width": 128, "depthwise": True},
 }
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 FEATURES_AT_ONCE = 6  # features of the full size that a forward pass holds at its worst moment
-
-
-def times_in_turns(
-    functions: Mapping[str, Callable],
-    *,
-    device: str = "cpu",
-    seconds: float = 10.0,
-    least: int = 3,
-    most: int = 50,
-    clock: str = "wall",
-    warm_up: bool = True,
-) -> dict[str, list[float]]:
-    """Milliseconds of each function, called in turns until the time is up; a first call of each does not count."""
-    now = CLOCKS[clock]
-
-    def wait():
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize(device)
-
-    found: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values() if warm_up else ():
-        function()
-    end, rounds = time.perf_counter() + seconds, 0
-    while rounds < least or (rounds < most and time.perf_counter() < end):
-        for name, function in functions.items():
-            wait()
-            start = now()
-            function()
-            wait()
-            found[name].append(1000 * (now() - start))
-        rounds += 1
-    return found
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -104,14 +71,12 @@ def measure(base: str, size: tuple[int, int], operator: Operator, *, device: str
     image = torch.rand(1, 3, *size).to(device)
     value = operator.parameters[0].default if operator.parameters else None
     tuner = network.tuner(image)
-    with FlopCounterMode(display=False) as counter:
-        answer = network(image, value)
-    difference = float((tuner(value) - answer).abs().max())
+    difference = float((tuner(value) - network(image, value)).abs().max())
     functions = {"whole": lambda: network(image, value), "operator": lambda: operator(image, value)}
     slow = times_in_turns(functions, device=device, most=9, warm_up=False, **timing)
     fast = times_in_turns({"tuner": lambda: tuner(value)}, device=device, **timing)
     median = {name: statistics.median(found) for name, found in (slow | fast).items()}
-    gflop = counter.get_total_flops() / 1e9
+    gflop = 2 * multiply_adds(lambda: network(image, value)) / 1e9
     return {
         "base": base,
         "size": f"{size[1]}x{size[0]}",
@@ -157,25 +122,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 timing = {"seconds": given.seconds, "least": given.least, "clock": given.clock}
                 settings = {"seconds": 0.05, "scale": 16} if given.quick else {}
                 rows.append(measure(base, size, OPERATORS[name], device=given.device, **(timing | settings)))
-                print(format_table([rounded(rows[-1])]), flush=True)
+                print(format_table(rows[-1:], significant=3), flush=True)
     if not rows:
         return 1
-    print(f"\n{device_name(given.device)}\n{format_table([rounded(row) for row in rows])}")
+    print(f"\n{device_name(given.device)}\n{format_table(rows, significant=3)}")
     if given.out:
         write_rows(given.out, rows, facts=provenance(device=device_name(given.device), clock=given.clock))
     return 0
-
-
-def rounded(row: dict) -> dict:
-    """Numbers with as many digits as they are worth."""
-    return {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in row.items()}
-
-
-def device_name(device: str) -> str:
-    """What the numbers belong to."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":

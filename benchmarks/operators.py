@@ -12,10 +12,10 @@ The direct solver is given the matrices and right sides ready made. On a GPU, ba
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +28,8 @@ from dpo_lib.data import embedded_images, load_folder
 from dpo_lib.images import to_tensor, to_uint8
 from dpo_lib.operators import OPERATORS, Operator
 from dpo_lib.records import provenance, write_rows
+from dpo_lib.text import format_table
+from dpo_lib.timing import once_ms
 
 GPU_BATCH = 32
 INSTALL = {"cv2": "opencv-contrib-python-headless", "scipy": "scipy"}
@@ -93,9 +95,9 @@ def _weighted_median(image: np.ndarray, value: float) -> Callable:
 
     channels = _channels(to_uint8(image))
     settings = {"r": _whole(value), "sigma": 25.5}
-    return lambda: np.dstack(
-        [ximgproc.weightedMedianFilter(joint=c, src=c, **settings) for c in channels]
-    ) / np.float32(255)
+    return lambda: (
+        np.dstack([ximgproc.weightedMedianFilter(joint=c, src=c, **settings) for c in channels]) / np.float32(255)
+    )
 
 
 def _direct(*, systems: int, columns: int) -> Callable[[np.ndarray, float], Callable]:
@@ -200,9 +202,10 @@ def measure(
         case.peer.prepare(images[0], case.value)()
     for repeat in range(case.repeats(repeats)):
         image, batch = images[repeat % len(images)], batches[repeat % len(images)]
-        own.append(_seconds(lambda: operator.make_pair(batch, case.value, **case.settings), device) / count)  # noqa: B023
+        pair = functools.partial(operator.make_pair, batch, case.value, **case.settings)
+        own.append(once_ms(pair, device=device) / 1000 / count)
         if compared:
-            other.append(_seconds(case.peer.prepare(image, case.value), "cpu"))
+            other.append(once_ms(case.peer.prepare(image, case.value)) / 1000)
         tick()
     row = {
         "operator": operator.name,
@@ -222,34 +225,6 @@ def measure(
     elif absent:
         row["peer"] = f"no {case.peer.needs}"
     return row
-
-
-def _seconds(call: Callable[[], object], device: str) -> float:
-    if device != "cpu":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def table(rows: Sequence[dict]) -> str:
-    """The rows as aligned text, numbers with three significant digits."""
-
-    def text(value) -> str:
-        return f"{value:#.3g}".rstrip(".") if isinstance(value, float) else str(value)
-
-    lines = [list(rows[0])] + [[str(row["value"]) if key == "value" else text(row[key]) for key in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    left = ("operator", "settings", "peer")
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if key in left else cell.rjust(width)
-            for key, cell, width in zip(rows[0], line, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> list[dict]:
@@ -281,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
             bar.set_description(case.operator.name)
             rows.append(measure(case, images, repeats=options.repeats, device=options.device, tick=bar.update))
     print(f"{options.size}, {len(images)} image(s), {options.device}, {torch.get_num_threads()} CPU threads")
-    print(table(rows))
+    print(format_table(rows, significant=3))
     missing = sorted({case.peer.missing() for case in todo if case.peer and case.peer.missing()})
     if missing:
         print(f"no times of peers that are not installed: pip install {' '.join(missing)}")

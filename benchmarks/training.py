@@ -18,14 +18,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from inference import CLOCKS, device_name, rounded, times_in_turns
-from torch.utils.flop_counter import FlopCounterMode
 
-from dpo_lib.evaluation import format_table
 from dpo_lib.operators import Operator, Parameter
 from dpo_lib.operators.operator import as_operators
 from dpo_lib.randomness import seeded
-from dpo_lib.records import provenance, write_rows
+from dpo_lib.records import device_name, provenance, write_rows
+from dpo_lib.text import format_table
+from dpo_lib.timing import CLOCKS, multiply_adds, times_in_turns
 from dpo_lib.training.bank import Batch, TargetBank
 from dpo_lib.training.config import SCALES, TrainConfig
 from dpo_lib.training.learner import Learner, loss_of
@@ -91,8 +90,7 @@ def measure(
     step.draw()
     step.network.base_network.channels_last = LAYOUTS[layout]
     step.network.base_network.together = together
-    with FlopCounterMode(display=False) as counter:
-        step.forward()
+    forward = multiply_adds(step.forward)
     batched = step.loss.detach()
     step.loop()
     difference = float((batched - step.loss.detach()).abs())
@@ -105,7 +103,7 @@ def measure(
     middle = {name: statistics.median(times) for name, times in found.items()}
     whole = sum(middle[name] for name in ("batch", "forward", "backward", "update"))
     looped = sum(middle[name] for name in ("batch", *loops)) if loops else float("nan")
-    gflop = TIMES_FORWARD * counter.get_total_flops() / 1e9
+    gflop = TIMES_FORWARD * 2 * forward / 1e9
     return {
         "precision": str(step.learner.dtype).removeprefix("torch."),
         "layout": layout,
@@ -160,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not rows:
         return 1
     size = f"width {config.network.width}, crop {sizes['crop']}, batch {sizes['batch']}"
-    print(f"{device_name(given.device)}, {size}\n{format_table([rounded(row) for row in rows])}")
+    print(f"{device_name(given.device)}, {size}\n{format_table(rows, significant=3)}")
     if given.out:
         write_rows(given.out, rows, facts=provenance(device=device_name(given.device), size=size, clock=given.clock))
     return 0

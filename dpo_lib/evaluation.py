@@ -14,6 +14,9 @@ from .images import to_tensor
 from .operators.cached import kept_targets
 from .operators.operator import Operator
 from .randomness import seeded
+from .text import format_table
+
+__all__ = ["evaluate", "format_table", "summarise"]
 
 
 def evaluate(
@@ -118,17 +121,3 @@ def summarise(rows: Sequence[dict], *, by: str = "value") -> list[dict]:
 
     table = [mean([row for row in rows if row[by] == group], group) for group in groups]
     return [*table, mean(rows, "average")]
-
-
-def format_table(rows: Sequence[dict], *, db_digits: int = 2, ssim_digits: int = 4) -> str:
-    """Rows as aligned text: dB with two decimals, SSIM with four, unless told otherwise."""
-
-    def text(key, value):
-        if isinstance(value, float):
-            digits = db_digits if key.endswith("_db") else ssim_digits if "ssim" in key else None
-            return f"{value:g}" if digits is None else f"{value:.{digits}f}"
-        return str(value)
-
-    cells = [list(rows[0]), *([text(key, row[key]) for key in rows[0]] for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)

@@ -21,10 +21,10 @@ from pathlib import Path
 from dpo_lib import OPERATORS, evaluate, load_network, save_network, summarise
 from dpo_lib.data.sources import embedded_images, file_list, image_files, load_folder
 from dpo_lib.data.test_sets import ImageSet, usual_sets
-from dpo_lib.evaluation import format_table
 from dpo_lib.files import write_atomically
 from dpo_lib.models import NetworkConfig
 from dpo_lib.records import provenance, read_rows, write_json, write_rows
+from dpo_lib.text import format_table
 
 ROOT = Path(__file__).resolve().parent.parent
 HALF_COSTS_AT_MOST_DB = 0.02

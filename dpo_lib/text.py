@@ -1,0 +1,42 @@
+"""Rows as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+def format_table(
+    rows: Sequence[Mapping], *, db_digits: int = 2, ssim_digits: int = 4, significant: int | None = None
+) -> str:
+    """Rows as aligned text: dB with two decimals, SSIM with four, unless told otherwise.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        With the same keys.
+    db_digits, ssim_digits : int
+        Decimals of floats under keys that end in ``_db`` or hold ``ssim``.
+    significant : int, optional
+        So many significant digits of all floats instead.
+
+    Examples
+    --------
+    >>> print(format_table([{"name": "a", "psnr_db": 30.0}, {"name": "long", "psnr_db": 31.257}]))
+    name  psnr_db
+       a    30.00
+    long    31.26
+    """
+
+    def text(key: str, value: object) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        if significant is not None:
+            return f"{float(f'{value:.{significant}g}'):g}"
+        digits = db_digits if key.endswith("_db") else ssim_digits if "ssim" in key else None
+        return f"{value:g}" if digits is None else f"{value:.{digits}f}"
+
+    if not rows:
+        return "(nothing)"
+    cells = [list(rows[0]), *([text(key, row[key]) for key in rows[0]] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
