@@ -6,6 +6,8 @@ DEVICE      ?= cuda
 IMAGES      ?=
 TESTS       ?=
 RAIN        ?=
+ONLY        ?=
+PDF         ?=
 
 CPU_URL := https://download.pytorch.org/whl/cpu
 ifeq ($(CPU_INDEX),1)
@@ -30,7 +32,7 @@ endif
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab reproduce test paper lint lock clean FORCE
+.PHONY: help setup lab reproduce refresh figures test paper lint lock clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +45,8 @@ help: ## list the commands
 	@echo "    TESTS=DIR          test images, or a folder of sets by name (default: scikit-image's photographs)"
 	@echo "    RAIN=DIR           rain pairs with pairs.csv (default: synthetic rain)"
 	@echo "    DEVICE=cuda        where make paper trains"
+	@echo "    ONLY='01 03'       the notebooks that make reproduce, figures and refresh execute (default: all)"
+	@echo "    PDF=1              make figures: each figure as PDF, too"
 
 setup: $(STAMP) ## make .venv if missing, and install what pyproject.toml asks for, as pinned in constraints.txt
 
@@ -65,8 +69,15 @@ $(STAMP): pyproject.toml constraints.txt
 lab: setup ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks
 
-reproduce: setup ## execute every notebook with the shipped networks: figures/, results/, headline numbers
-	@$(PY) -m dpo_lib reproduce
+REPRODUCE = @$(PY) -m dpo_lib reproduce $(if $(ONLY),--only $(ONLY)) $(if $(filter 1,$(PDF)),--pdf)
+
+reproduce: setup ## execute every notebook into output/, and compare with what is committed
+	$(REPRODUCE)
+
+figures: reproduce ## the same, for the figures: PDF=1 makes output/figures/*.pdf, too
+
+refresh: setup ## execute every notebook, and replace the committed figures, tables and outputs
+	$(REPRODUCE) --refresh
 
 test: setup ## unit tests, doctests, papermill runs and strict notebook comparison
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
@@ -91,8 +102,8 @@ lock: setup ## resolve pyproject.toml into constraints.txt anew (one lock for CP
 	$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version $(LOCK_PYTHON) \
 	  -c $(VENV)/pins.in --no-annotate --no-header --quiet -o constraints.txt
 
-clean: ## remove caches, build outputs and executed copies (not .venv, weights or results)
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache results/notebooks test-artifacts
+clean: ## remove caches, build outputs and what make reproduce made (not .venv, weights, results or trainings)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache output/figures output/notebooks output/results test-artifacts
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -print0 | xargs -0 rm -rf
 
 FORCE:

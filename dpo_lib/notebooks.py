@@ -1,7 +1,4 @@
-"""The numbered notebooks of the checkout: find, execute, report.
-
-They are executed with papermill, in order; at the end it is said what was written and what came out.
-"""
+"""The numbered notebooks of the checkout: find, execute with papermill, compare or refresh what is committed."""
 
 from __future__ import annotations
 
@@ -10,10 +7,13 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from .comparison import HEADLINE, compare_figures, compare_tables, headlines_of
 from .files import writable_folder, write_atomically
+from .records import add_headline
 
 NUMBERED = re.compile(r"\d+_.+\.ipynb")
 HEADLINE_KEYS = ("name", "ours", "paper", "unit", "scale", "source")
@@ -130,9 +130,11 @@ def reproduce(
     only: Sequence[str] = (),
     parameters: Mapping[str, object] | None = None,
     out: str | os.PathLike | None = None,
+    pdf: bool = False,
+    refresh: bool = False,
     say: Callable[[str], None] = print,
 ) -> list[str]:
-    """Execute the notebooks one after the other, going on after a failure, and report.
+    """Execute the notebooks one after the other, continuing after a failure, and compare or refresh what they make.
 
     Parameters
     ----------
@@ -141,16 +143,23 @@ def reproduce(
     only : sequence of str
         Beginnings of notebook names; none for all.
     parameters : mapping
-        Each notebook gets those of them that it declares. One that no notebook declares is refused.
+        Each notebook gets those of them that it declares. One that no notebook declares is refused. With other
+        parameters than a device, nothing is compared.
     out : path, optional
-        Folder for the executed copies. Default: ``results/notebooks``.
+        Folder for figures/, results/ and the executed copies in notebooks/. Default: ``output`` in the checkout, which
+        git ignores.
+    pdf : bool
+        Write each figure as PDF, too.
+    refresh : bool
+        Replace the committed figures, tables, headline numbers and notebook outputs by those just made, of every
+        notebook that did not fail. Without it, nothing outside `out` is written.
     say : callable
         Takes the lines of the report.
 
     Returns
     -------
     list of str
-        Names of the notebooks that failed.
+        Names of the notebooks that failed and of the tables that differ. A figure that differs is only reported.
 
     Raises
     ------
@@ -165,31 +174,110 @@ def reproduce(
     if unknown:
         everything = ", ".join(sorted(set().union(*declared.values()))) or "none"
         raise ValueError(f"no chosen notebook has a parameter {', '.join(unknown)}: they declare {everything}")
-    out = writable_folder(out if out is not None else root / "results" / "notebooks")
-    before = _snapshot(root, out)
-    failures, start = [], time.monotonic()
-    for number, notebook in enumerate(notebooks, 1):
-        given = {name: value for name, value in parameters.items() if name in declared[notebook]}
-        label = f"[{number}/{len(notebooks)}] {notebook.stem}"
-        try:
-            seconds = execute_notebook(notebook, out / notebook.name, parameters=given)
-        except RuntimeError as error:
-            failures.append(notebook.stem)
-            say(f"{label}: FAILED, {error}")
-        else:
-            settings = "".join(f", {name}={value}" for name, value in given.items())
-            say(f"{label}: {seconds:.1f} s{settings}")
-    say(f"{len(notebooks) - len(failures)} of {len(notebooks)} notebooks in {time.monotonic() - start:.0f} s")
-    after = _snapshot(root, out)
-    written = [path for path in sorted(after) if after[path] != before.get(path)]
-    if written:
-        rows = [{"written": _shown(path, root), "KiB": f"{path.stat().st_size / 1024:.1f}"} for path in written]
-        say("\n" + _table(rows))
-    if (root / "results" / "headline.json").exists():
-        say("\n" + _table(headline(root / "results" / "headline.json")))
+    if refresh and parameters:
+        raise ValueError(f"what is committed is made without parameters, got {', '.join(parameters)}: leave them out")
+    out = Path(out if out is not None else root / "output").resolve()
+    if out == root.resolve():
+        raise ValueError(f"{out} holds what is committed: choose another folder")
+    writable_folder(out / "notebooks")
+    start = time.monotonic()
+    given = {path: {key: v for key, v in parameters.items() if key in names} for path, names in declared.items()}
+    with _environment(DPO_LIB_OUTPUT=str(out), DPO_LIB_PDF=str(int(pdf))):
+        failures = _execute(given, out, say)
+    good = [notebook.stem for notebook in notebooks if notebook.stem not in failures]
+    say(f"{len(good)} of {len(notebooks)} notebooks in {time.monotonic() - start:.0f} s; what they made is in {out}")
+    if (out / "results" / HEADLINE).exists():
+        say("\n" + _table(headline(out / "results" / HEADLINE)))
+    differing = []
+    if refresh:
+        for name in good:
+            _replace_committed(name, out, root)
+        say(f"\nrefreshed: {', '.join(good) or 'nothing'}")
+    elif not set(parameters) - {"device"}:
+        differing = _compare(good, out, root, say)
     if failures:
         say(f"\nfailed: {', '.join(failures)}")
+    return failures + differing
+
+
+def _execute(given: Mapping[Path, Mapping[str, object]], out: Path, say: Callable[[str], None]) -> list[str]:
+    """Execute notebooks with their parameters, after removing what earlier runs made; returns those that failed."""
+    failures = []
+    for number, (notebook, parameters) in enumerate(given.items(), 1):
+        name, label = notebook.stem, f"[{number}/{len(given)}] {notebook.stem}"
+        for old in (*out.glob(f"figures/{name[:2]}_*"), *out.glob(f"results/notebook_tables/{name}.csv")):
+            old.unlink()
+        try:
+            seconds = execute_notebook(notebook, out / "notebooks" / notebook.name, parameters=parameters)
+        except RuntimeError as error:
+            failures.append(name)
+            say(f"{label}: FAILED, {error}")
+        else:
+            say(f"{label}: {seconds:.1f} s" + "".join(f", {key}={value}" for key, value in parameters.items()))
     return failures
+
+
+def _compare(names: Sequence[str], out: Path, root: Path, say: Callable[[str], None]) -> list[str]:
+    """Report what of the notebooks' figures and tables differs from what is committed; returns the tables' names."""
+    say("\nbeside what is committed:")
+    found = {
+        "figures": compare_figures(out / "figures", root / "figures", names),
+        "tables": compare_tables(out / "results", root / "results", names),
+    }
+    for kind, total in found.items():
+        say(f"{total.alike} {kind} alike" + (f", {len(total.different)} DIFFERENT:" if total.different else ""))
+        for name, difference in total.different.items():
+            say(f"  {name}: {difference}")
+    if any(total.different for total in found.values()):
+        say("make refresh replaces the committed ones")
+    return list(found["tables"].different)
+
+
+def _replace_committed(name: str, out: Path, root: Path) -> None:
+    """Put what a notebook made, and its executed copy, in the place of what is committed."""
+    for made in (*out.glob(f"figures/{name[:2]}_*.png"), *out.glob(f"results/notebook_tables/{name}.csv")):
+        with write_atomically(root / made.relative_to(out)) as temporary:
+            shutil.copyfile(made, temporary)
+    if (out / "results" / HEADLINE).exists():
+        add_headline(root / "results" / HEADLINE, name, headlines_of(out / "results" / HEADLINE, name))
+    with write_atomically(root / "notebooks" / f"{name}.ipynb") as temporary:
+        tidy_notebook(out / "notebooks" / f"{name}.ipynb", temporary)
+
+
+def tidy_notebook(executed: str | os.PathLike, output: str | os.PathLike) -> None:
+    """Write an executed notebook without what changes from run to run, so that the same outputs give the same bytes."""
+    import nbformat
+
+    notebook = nbformat.read(executed, as_version=4)
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:02d}"
+        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        joined = []
+        for part in cell.get("outputs", []):
+            part.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+            if joined and part.output_type == "stream" and part.get("name") == joined[-1].get("name"):
+                joined[-1].text += part.text  # what was printed comes in pieces, as time allows
+            else:
+                joined.append(part)
+        if "outputs" in cell:
+            cell["outputs"] = joined
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    nbformat.write(notebook, output)
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Environment variables for the kernels that start inside the block."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def headline(path: str | os.PathLike) -> list[dict]:
@@ -223,21 +311,6 @@ def _papermill():
             "executing notebooks needs papermill: run make setup, or pip install 'dpo_lib[notebooks]'"
         ) from error
     return papermill
-
-
-def _snapshot(root: Path, out: Path) -> dict[Path, int]:
-    """Modification times of everything in figures/, results/ and the folder of executed copies."""
-    files = {}
-    for folder in {root / "figures", root / "results", out}:
-        for path in folder.rglob("*"):
-            if path.is_file() and not path.name.startswith("."):
-                files[path.resolve()] = path.stat().st_mtime_ns
-    return files
-
-
-def _shown(path: Path, root: Path) -> str:
-    root = root.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _number(value: object) -> str:

@@ -97,7 +97,7 @@ def read_rows(path: str | os.PathLike) -> list[dict]:
 
 
 def add_headline(path: str | os.PathLike, source: str, rows: Sequence[dict]) -> Path:
-    """Put a notebook's few most important numbers into the JSON that ``make reproduce`` prints at its end.
+    """Put a notebook's few most important numbers into the JSON that ``make reproduce`` prints and compares.
 
     Parameters
     ----------
@@ -122,5 +122,8 @@ def project_folder() -> Path:
 
 
 def output_folder() -> Path:
-    """Where notebooks put figures/ and results/: the environment's DPO_LIB_OUTPUT, or else `project_folder`."""
-    return Path(os.environ["DPO_LIB_OUTPUT"]) if os.environ.get("DPO_LIB_OUTPUT") else project_folder()
+    """Where notebooks put figures/ and results/: the environment's DPO_LIB_OUTPUT, or else output/ in the checkout.
+
+    Git ignores output/: no run of a notebook changes the committed results.
+    """
+    return Path(os.environ.get("DPO_LIB_OUTPUT") or project_folder() / "output")

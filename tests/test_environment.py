@@ -148,7 +148,8 @@ def test_every_import_is_a_declared_dependency(folder, extras):
 class TestMakefile:
     def make(self, *arguments, cwd):
         # set by a make that runs the tests
-        outer = ("MAKE", "MFLAGS", "TORCH_INDEX", "CPU_INDEX", "PYTHON", "DEVICE", "IMAGES", "TESTS", "RAIN")
+        outer = ("MAKE", "MFLAGS", "TORCH_INDEX", "CPU_INDEX", "PYTHON", "DEVICE")
+        outer += ("IMAGES", "TESTS", "RAIN", "ONLY", "PDF")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
         return subprocess.run(["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
@@ -161,7 +162,7 @@ class TestMakefile:
     def test_help_is_the_default_and_lists_every_command(self, copy):
         done = self.make(cwd=copy)
         assert done.returncode == 0, done.stderr
-        for command in ("setup", "lab", "reproduce", "test", "paper", "lint", "lock", "clean"):
+        for command in ("setup", "lab", "reproduce", "figures", "refresh", "test", "paper", "lint", "lock", "clean"):
             assert re.search(rf"^  make {command} +\w", done.stdout, re.MULTILINE), command
         assert "CPU_INDEX=1" in done.stdout and "TORCH_INDEX=URL" in done.stdout
 
@@ -192,6 +193,19 @@ class TestMakefile:
         assert run == f"-m dpo_lib experiments run * --scale paper --device cuda --images {copy / 'photos'}"
         assert collected == "-m dpo_lib experiments collect --scale paper"
         assert last == f"-m dpo_lib reproduce --scale paper --train --device cuda -p images {copy / 'photos'}"
+
+    def test_reproduce_figures_and_refresh(self, copy):
+        (copy / ".venv" / "bin").mkdir(parents=True)
+        python = copy / ".venv" / "bin" / "python"
+        python.write_text(f'#!/bin/sh\necho "$@" >> {copy / "calls"}\n')
+        python.chmod(0o755)
+        for words, call in (
+            (["reproduce"], "reproduce"),
+            (["figures", "PDF=1"], "reproduce --pdf"),
+            (["refresh", "ONLY=01 03"], "reproduce --only 01 03 --refresh"),
+        ):
+            assert self.make(*words, cwd=copy).returncode == 0
+            assert (copy / "calls").read_text().splitlines()[-1] == f"-m dpo_lib {call}"
 
     def test_paper_names_the_test_images_where_they_are_given(self, copy):
         (copy / ".venv" / "bin").mkdir(parents=True)

@@ -1,15 +1,35 @@
 """The one command, on tiny made-up checkouts."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
 
 from dpo_lib import notebooks as module
 from dpo_lib.commands.reproduce import main
-from dpo_lib.notebooks import declared_parameters, execute_notebook, find_notebooks, headline, reproduce
+from dpo_lib.notebooks import declared_parameters, execute_notebook, find_notebooks, headline, reproduce, tidy_notebook
+from dpo_lib.records import output_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+MAKES = """
+import json, os
+from pathlib import Path
+import numpy as np
+from PIL import Image
+out = Path(os.environ["DPO_LIB_OUTPUT"])
+(out / "figures").mkdir(parents=True, exist_ok=True)
+(out / "results" / "notebook_tables").mkdir(parents=True, exist_ok=True)
+pixels = np.random.default_rng(n_images).integers(0, 256, (30, 40), dtype=np.uint8)
+Image.fromarray(pixels).save(out / "figures" / "02_picture.png")
+(out / "results" / "notebook_tables" / "02_second.csv").write_text(f"value,psnr_db\\n0.02,{30 + n_images}\\n")
+row = {"name": "average", "ours": 30.0 + n_images, "paper": None, "unit": "dB", "scale": "cpu", "source": "02_second"}
+_ = (out / "results" / "headline.json").write_text(json.dumps([row]))
+"""
 
 
 def write_notebook(path, *cells, parameters=None):
@@ -30,7 +50,7 @@ def outputs(path):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """Two notebooks with parameters, one of which writes a figure, and files that are no notebooks of ours."""
+    """Two notebooks with parameters, one of which makes a figure and a table, and a draft."""
     root = tmp_path / "checkout"
     write_notebook(
         root / "notebooks" / "01_first.ipynb",
@@ -39,8 +59,7 @@ def checkout(tmp_path):
     )
     write_notebook(
         root / "notebooks" / "02_second.ipynb",
-        "from pathlib import Path\nPath('../figures').mkdir(exist_ok=True)\n"
-        "_ = Path('../figures/picture.png').write_bytes(b'0' * 2048)",
+        MAKES,
         "print('second', n_images)",
         parameters="n_images = 3",
     )
@@ -69,26 +88,101 @@ def test_outside_a_checkout(tmp_path, monkeypatch, capsys):
     assert "not part of the installed package. Clone the repository" in capsys.readouterr().err
 
 
+def committed(root):
+    """What git would keep: bytes and times of all files but those in output/."""
+    files = (path for path in root.rglob("*") if path.is_file() and root / "output" not in path.parents)
+    return {path.relative_to(root).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
 def test_all_notebooks_at_their_defaults(checkout):
-    failures, said = run(checkout)
-    assert failures == []
+    before = committed(checkout)
+    wrong, said = run(checkout)
     assert "[1/2] 01_first: " in said and "[2/2] 02_second: " in said and "2 of 2 notebooks in" in said
-    copies = checkout / "results" / "notebooks"
+    copies = checkout / "output" / "notebooks"
     assert sorted(path.name for path in copies.iterdir()) == ["01_first.ipynb", "02_second.ipynb"]
     assert outputs(copies / "01_first.ipynb") == "first cpu False\n"
     assert outputs(copies / "02_second.ipynb") == "second 3\n"
-    for written in ("figures/picture.png", "results/notebooks/01_first.ipynb"):
-        assert f"\n{written} " in said
-    assert "  2.0" in said  # KiB of the figure
-    assert not any(o for o in outputs(checkout / "notebooks" / "01_first.ipynb"))  # the source stays as it is
+    assert committed(checkout) == before
+    assert wrong == ["02_second.csv", "headline.json (02_second)"]
+    assert "0 figures alike, 1 DIFFERENT:\n  02_picture.png: not committed\n0 tables alike, 2 DIFFERENT" in said
+
+
+def test_what_is_refreshed_is_alike_and_what_changes_is_named(checkout):
+    source = (checkout / "notebooks" / "01_first.ipynb").read_bytes()
+    wrong, said = run(checkout, only=["02"], refresh=True)
+    assert wrong == [] and "refreshed: 02_second" in said and "alike" not in said
+    assert sorted(set(committed(checkout))) == [
+        "figures/02_picture.png", "notebooks/01_first.ipynb", "notebooks/02_second.ipynb", "notebooks/draft.ipynb",
+        "results/headline.json", "results/notebook_tables/02_second.csv",
+    ]  # fmt: skip
+    assert outputs(checkout / "notebooks" / "02_second.ipynb") == "second 3\n"
+    assert (checkout / "notebooks" / "01_first.ipynb").read_bytes() == source
+    before = committed(checkout)
+    wrong, said = run(checkout)
+    assert wrong == [] and "1 figures alike\n2 tables alike" in said and "DIFFERENT" not in said
+    assert committed(checkout) == before
+    write_notebook(checkout / "notebooks" / "02_second.ipynb", MAKES, parameters="n_images = 4")
+    before = committed(checkout)
+    wrong, said = run(checkout)
+    assert wrong == ["02_second.csv", "headline.json (02_second)"] and committed(checkout) == before
+    assert "0 figures alike, 1 DIFFERENT:\n  02_picture.png: structural similarity" in said
+    assert "  02_second.csv: psnr_db in row 1 is 34.0, committed 33.0\n" in said
+    assert "  headline.json (02_second): ours in row 1 is 34.0, committed 33.0\n" in said
+    assert said.endswith("make refresh replaces the committed ones")
+
+
+def test_other_parameters_are_not_compared_and_refresh_nothing(checkout):
+    run(checkout, refresh=True)
+    before = committed(checkout)
+    wrong, said = run(checkout, parameters={"n_images": 5})
+    assert wrong == [] and "alike" not in said and "DIFFERENT" not in said
+    with pytest.raises(ValueError, match="made without parameters, got n_images: leave them out"):
+        run(checkout, parameters={"n_images": 5}, refresh=True)
+    with pytest.raises(ValueError, match="holds what is committed: choose another folder"):
+        run(checkout, out=checkout)
+    assert committed(checkout) == before
+
+
+def test_a_failed_notebook_refreshes_nothing(checkout):
+    write_notebook(checkout / "notebooks" / "02_second.ipynb", MAKES, "1 / 0", parameters="n_images = 3")
+    before = committed(checkout)
+    wrong, said = run(checkout, only=["02"], refresh=True)
+    assert wrong == ["02_second"] and "refreshed: nothing" in said
+    assert committed(checkout) == before
+
+
+def test_tidy_notebooks_repeat_byte_by_byte(checkout):
+    source = checkout / "notebooks" / "01_first.ipynb"
+    cell = "import sys\nfor i in range(3):\n    print(i)\n    sys.stdout.flush()"
+    write_notebook(source, cell, parameters="scale = 1")
+    tidy = []
+    for number in range(2):
+        execute_notebook(source, checkout / "executed.ipynb")
+        tidy_notebook(checkout / "executed.ipynb", checkout / f"tidy{number}.ipynb")
+        tidy.append((checkout / f"tidy{number}.ipynb").read_bytes())
+    assert tidy[0] == tidy[1]
+    first, second = nbformat.read(checkout / "tidy0.ipynb", as_version=4).cells
+    assert first.metadata == {"tags": ["parameters"]} and second.metadata == {} and second.id == "cell-01"
+    assert [part.text for part in second.outputs] == ["0\n1\n2\n"]
+
+
+def test_notebooks_write_where_git_does_not_look(monkeypatch, tmp_path):
+    monkeypatch.delenv("DPO_LIB_OUTPUT", raising=False)
+    assert output_folder() == ROOT / "output"
+    monkeypatch.setenv("DPO_LIB_OUTPUT", str(tmp_path))
+    assert output_folder() == tmp_path
+    if shutil.which("git") and (ROOT / ".git").exists():
+        made = ["output/figures/a.png", "output/notebooks/a.ipynb", "output/results/headline.json", "figures/a.pdf"]
+        done = subprocess.run(["git", "check-ignore", *made], cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout.split() == made
 
 
 def test_each_notebook_gets_the_parameters_it_declares(checkout):
     assert declared_parameters(checkout / "notebooks" / "01_first.ipynb") == {"scale", "train"}
     failures, said = run(checkout, parameters={"scale": "smoke", "n_images": 7}, out=checkout / "elsewhere")
     assert failures == [] and "s, scale=smoke" in said and "s, n_images=7" in said
-    assert outputs(checkout / "elsewhere" / "01_first.ipynb") == "first smoke False\n"
-    assert outputs(checkout / "elsewhere" / "02_second.ipynb") == "second 7\n"
+    assert outputs(checkout / "elsewhere" / "notebooks" / "01_first.ipynb") == "first smoke False\n"
+    assert outputs(checkout / "elsewhere" / "notebooks" / "02_second.ipynb") == "second 7\n"
 
 
 def test_unknown_parameters_are_refused_before_anything_runs(checkout):
@@ -100,12 +194,12 @@ def test_unknown_parameters_are_refused_before_anything_runs(checkout):
         execute_notebook(
             checkout / "notebooks" / "01_first.ipynb", checkout / "copy.ipynb", parameters={"skale": "smoke"}
         )
-    assert not (checkout / "results").exists()
+    assert not (checkout / "output").exists()
 
 
-def test_it_goes_on_after_a_failing_notebook_and_keeps_the_last_good_copy(checkout):
-    run(checkout)
-    good = checkout / "results" / "notebooks" / "01_first.ipynb"
+def test_it_continues_after_a_failing_notebook_and_keeps_the_last_good_copy(checkout):
+    run(checkout, refresh=True)
+    good = checkout / "output" / "notebooks" / "01_first.ipynb"
     before = good.read_bytes()
     write_notebook(checkout / "notebooks" / "01_first.ipynb", "print('so far')", "raise ValueError('no such weights')")
     failures, said = run(checkout)
@@ -121,16 +215,12 @@ def test_it_goes_on_after_a_failing_notebook_and_keeps_the_last_good_copy(checko
 
 
 def test_headline_numbers_are_printed(checkout):
-    rows = [
-        {"name": "L0, average", "ours": 33.456789, "paper": 35.25, "unit": "dB", "scale": "cpu", "source": "Table 1"},
-        {"name": "tuning", "ours": 12, "paper": None, "unit": "ms", "scale": "cpu", "source": "Table 5"},
-    ]
-    (checkout / "results").mkdir()
-    path = checkout / "results" / "headline.json"
-    path.write_text(json.dumps(rows))
     _, said = run(checkout, only=["02"])
-    assert "L0, average" in said and "33.46" in said and "35.25" in said and "Table 5" in said
-    assert headline(path)[1]["paper"] == "-"
+    assert re.search(r"\naverage +33 +- +dB +cpu +02_second\n", said)
+    path = checkout / "headline.json"
+    rows = [{"name": "L0", "ours": 33.456789, "paper": 35.25, "unit": "dB", "scale": "cpu", "source": "Table 1"}]
+    path.write_text(json.dumps(rows))
+    assert headline(path)[0]["ours"] == "33.46" and headline(path)[0]["paper"] == "35.25"
     for wrong in ("{", "[1, 2]", "3"):
         path.write_text(wrong)
         with pytest.raises(ValueError, match=r"headline\.json does not hold a list of headline numbers .*: delete it"):
@@ -154,7 +244,7 @@ def test_command_line(checkout, monkeypatch, capsys):
     assert main(["--scale", "smoke", "--train", "-p", "n_images", "5"]) == 0
     said = capsys.readouterr().out
     assert "01_first" in said and "scale=smoke, train=True" in said and "n_images=5" in said
-    assert outputs(checkout / "results" / "notebooks" / "01_first.ipynb") == "first smoke True\n"
+    assert outputs(checkout / "output" / "notebooks" / "01_first.ipynb") == "first smoke True\n"
     assert main(["--only", "09"]) == 2
     assert "error: no notebook begins with '09'" in capsys.readouterr().err
     write_notebook(checkout / "notebooks" / "03_third.ipynb", "1 / 0")

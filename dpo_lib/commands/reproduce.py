@@ -13,8 +13,12 @@ SCALES = ("smoke", "cpu", "paper")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Execute the notebooks and report; 0 if all went well, 1 after a failure, 2 if nothing could be run."""
-    parser = argparse.ArgumentParser(prog="python -m dpo_lib reproduce", description="Execute the numbered notebooks.")
+    """Execute the notebooks and report; the exit code is in the parser's epilog."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dpo_lib reproduce",
+        description="Execute the numbered notebooks, and compare what they make with what is committed.",
+        epilog="exit code: 1 if a notebook failed or a table differs (figures are only named), 2 if nothing was run",
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="only notebooks whose names begin so")
     parser.add_argument("--scale", choices=SCALES, help="budget of what is trained or shown")
     parser.add_argument("--train", action="store_true", help="train anew instead of using the shipped networks")
@@ -22,20 +26,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="any other notebook parameter"
     )
-    parser.add_argument("--out", help="folder for the executed copies (default: results/notebooks)")
+    parser.add_argument("--out", help="folder for figures, tables and executed copies (default: output)")
+    parser.add_argument("--pdf", action="store_true", help="figures as PDF, too")
+    parser.add_argument("--refresh", action="store_true", help="replace the committed figures, tables and outputs")
     given = parser.parse_args(arguments)
     parameters = {name: _parsed(value) for name, value in given.p}
     parameters |= {name: getattr(given, name) for name in ("scale", "train", "device") if getattr(given, name)}
     try:
         _check_device(given.device)
-        failures = reproduce(only=given.only, parameters=parameters, out=given.out, say=_say)
+        wrong = reproduce(
+            only=given.only, parameters=parameters, out=given.out, pdf=given.pdf, refresh=given.refresh, say=_say
+        )
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: finished notebooks are kept, run again to go on", file=sys.stderr)
+        print("interrupted: finished notebooks are kept, run again to continue", file=sys.stderr)
         return 130
-    return 1 if failures else 0
+    return 1 if wrong else 0
 
 
 def _check_device(device: str | None) -> None:
