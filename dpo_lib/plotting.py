@@ -1,13 +1,15 @@
-"""Figures: arrays and rows in, a matplotlib Figure out."""
+"""Figures: arrays and rows in, a matplotlib Figure out; and figures as small PNG files."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from .files import write_atomically
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 110
+PAGE_WIDTH = 10.0  # inches: the column of a README or a notebook, 1100 pixels
+MAX_BYTES = 400_000  # of a figure's PNG
 LABEL_PIXELS = (45, 16)  # width and height that a label beside a point takes
 ERROR_SCALE = 5  # error maps show five times the absolute difference
 
@@ -29,15 +33,17 @@ def image_grid(
     *,
     columns: Sequence[str] = (),
     notes: Mapping | None = None,
-    width: float = 12.0,
+    width: float = PAGE_WIDTH,
 ) -> Figure:
     """Images in a grid, one labelled row after the other.
+
+    Images larger than their cell are averaged down; the pixels of smaller ones stay sharp squares.
 
     Parameters
     ----------
     rows : mapping
         Row label to its images: (H, W, 3) in [0, 1], or (H, W) shown in gray levels with white for 0. All of one
-        size. None leaves a place empty.
+        size. None leaves a cell empty.
     columns : sequence of str
         Titles above the first row.
     notes : mapping, optional
@@ -53,6 +59,7 @@ def image_grid(
     cell = width / (count + 0.25)
     height = cell * first.shape[0] / first.shape[1] + (0.2 if notes else 0.04)
     titles = 0.3 if columns else 0.04  # inches for the line above
+    interpolation = "hanning" if cell * DOTS_PER_INCH < first.shape[1] else "nearest"
     figure = Figure(figsize=(width, len(rows) * height + titles), dpi=DOTS_PER_INCH)
     axes = figure.subplots(len(rows), count, squeeze=False)
     for row, (label, images) in enumerate(rows.items()):
@@ -65,9 +72,9 @@ def image_grid(
                 continue
             image = images[number]
             if image.ndim == 2:
-                axis.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+                axis.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation=interpolation)
             else:
-                axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
+                axis.imshow(np.clip(image, 0, 1), interpolation=interpolation)
             if row == 0 and number < len(columns):
                 axis.set_title(columns[number], fontsize=9, pad=3)
             if (label, number) in notes:
@@ -182,13 +189,14 @@ def coloured_points(
     log: bool = False,
     size: tuple[float, float] = (10.0, 4.5),
 ) -> Figure:
-    """Points (N, 2) in one plot per title, coloured by a value that they share.
+    """Points (N, 2) in one plot per title, coloured by a value.
 
     Parameters
     ----------
     plots : mapping
         Title to an ndarray (N, 2).
     values : ndarray (N,)
+        One for each point, the same in all plots.
     label : str
         Of the colour bar.
     log : bool
@@ -244,7 +252,7 @@ def grouped_points(
 
 
 def _quiet(axis, title: str) -> None:
-    """A grid that stays in the background, no frame, small numbers."""
+    """A faint grid, no frame, small tick labels."""
     axis.set_title(title, fontsize=10)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
@@ -282,7 +290,7 @@ def scatter(
     log: bool = False,
     size: tuple[float, float] = (7.0, 4.0),
 ) -> Figure:
-    """Points (x, y, what to write beside it), a colour for each group; where labels would touch, on the left."""
+    """Points (x, y, label), a colour for each group; labels that would overlap go to the left of their points."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
@@ -306,7 +314,7 @@ def scatter(
 
 
 def _draw_lines(axis, lines: Mapping, *, log: bool) -> None:
-    """Lines with dots, on a quiet grid."""
+    """Lines with dots on a faint grid."""
     from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
     for label, (x, y) in lines.items():
@@ -319,15 +327,53 @@ def _draw_lines(axis, lines: Mapping, *, log: bool) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def save_figure(figure: Figure, folder: str | os.PathLike, name: str) -> list[Path]:
-    """Write ``name.png`` and ``name.pdf`` without dates in them, so that the same figure gives the same bytes."""
-    paths = []
-    for ending, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
-        path = Path(folder) / f"{name}.{ending}"
-        with write_atomically(path) as temporary:
-            figure.savefig(temporary, format=ending, dpi=200, metadata=metadata)
-        paths.append(path)
-    return paths
+def to_png(figure: Figure, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """A figure as PNG at its own size, so small that it can be kept in a repository.
+
+    Lossless where that is small enough, else in 256 colours, else with fewer dots per inch. The same figure gives the
+    same bytes: neither date nor software is written.
+
+    Parameters
+    ----------
+    figure : Figure
+    max_bytes : int
+        The file is at most as long.
+
+    Raises
+    ------
+    ValueError
+        It cannot be made so small at half its size.
+    """
+    for shrink in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=shrink * figure.dpi)
+        picture = Image.open(drawn).convert("RGB")
+        for colours in (picture, picture.quantize(256)):
+            written = io.BytesIO()
+            colours.save(written, format="PNG", optimize=True)
+            if written.tell() <= max_bytes:
+                return written.getvalue()
+    raise ValueError(f"a figure may have {max_bytes} bytes, got {written.tell()} at half its resolution: draw less")
+
+
+def save_figure(figure: Figure, folder: str | os.PathLike, name: str) -> Path:
+    """Write ``name.png`` as `to_png` makes it, and ``name.pdf`` beside it if the environment has DPO_LIB_PDF=1."""
+    path = Path(folder) / f"{name}.png"
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(to_png(figure))
+    if os.environ.get("DPO_LIB_PDF") == "1":
+        with write_atomically(path.with_suffix(".pdf")) as temporary:
+            figure.savefig(temporary, format="pdf", dpi=200, metadata={"CreationDate": None, "Producer": None})
+    return path
+
+
+def use_style() -> None:
+    """In a notebook: show figures as `to_png` makes them, so that what is seen is what `save_figure` writes."""
+    from IPython import get_ipython
+    from matplotlib.figure import Figure
+
+    if (shell := get_ipython()) is not None:
+        shell.display_formatter.formatters["image/png"].for_type(Figure, to_png)
 
 
 # Receptive fields
@@ -336,18 +382,18 @@ def save_figure(figure: Figure, folder: str | os.PathLike, name: str) -> list[Pa
 def receptive_field_overlay(
     image: np.ndarray, mask: np.ndarray, point: Sequence[int], *, opacity: float = 0.75, arm: int = 5
 ) -> np.ndarray:
-    """An image with a receptive field painted green and a cross on the point it belongs to.
+    """An image with a receptive field in green and a cross on the point it belongs to.
 
     Parameters
     ----------
     image : ndarray (H, W, 3)
-        In [0, 1]; stays as it is.
+        In [0, 1]; not changed.
     mask : ndarray (H, W), bool
     point : (row, column)
     opacity : float
         Of the green, in [0, 1]; 1 hides the image below.
     arm : int
-        Length of the cross's arms in pixels; the point itself stays free. 0: no cross.
+        Length of the cross's arms in pixels; the point itself is not covered. 0: no cross.
 
     Returns
     -------

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from dpo_lib.notebooks import declared_parameters, execute_notebook, find_notebooks
+from dpo_lib.plotting import MAX_BYTES
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = find_notebooks(ROOT)
@@ -37,6 +38,13 @@ def test_form(path):
     assert printed(notebook), "no outputs: there is nothing to compare"
     assert not any(o.output_type == "error" for cell in cells for o in cell.outputs)
     assert all("nbval-skip" not in cell.metadata.get("tags", []) for cell in cells)
+
+
+def test_the_repository_stays_light():
+    """Pictures at the size at which they are seen; PDFs are made on demand."""
+    figures = {path.name: path.stat().st_size for path in (ROOT / "figures").iterdir() if path.suffix != ".pdf"}
+    assert figures and not {name: size for name, size in figures.items() if size > MAX_BYTES or name[-4:] != ".png"}
+    assert sum(path.stat().st_size for path in NOTEBOOKS) < 6_000_000
 
 
 @every_notebook

@@ -1,6 +1,10 @@
 """What a figure holds, read from its parts."""
 
+import io
+
 import numpy as np
+import pytest
+from PIL import Image
 
 from dpo_lib.plotting import (
     coloured_points,
@@ -13,6 +17,8 @@ from dpo_lib.plotting import (
     save_figure,
     scatter,
     signed_map,
+    to_png,
+    use_style,
     window,
 )
 
@@ -50,14 +56,53 @@ def test_curves_hold_the_numbers():
     assert list(axis.lines[0].get_ydata()) == [30, 31]
 
 
-def test_the_same_figure_gives_the_same_bytes(tmp_path):
+def test_the_same_figure_gives_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPO_LIB_PDF", "1")
     written = []
     for folder in ("a", "b"):
         figure = curves({"net": ([1, 2], [3, 4])}, xlabel="x", ylabel="y", size=(2, 1.5))
-        paths = save_figure(figure, tmp_path / folder, "figure")
-        assert [path.name for path in paths] == ["figure.png", "figure.pdf"]
-        written.append([path.read_bytes() for path in paths])
+        path = save_figure(figure, tmp_path / folder, "figure")
+        assert sorted(file.name for file in path.parent.iterdir()) == ["figure.pdf", "figure.png"]
+        written.append([path.read_bytes(), path.with_suffix(".pdf").read_bytes()])
     assert written[0] == written[1]
+
+
+def test_pdf_only_on_demand(tmp_path, monkeypatch):
+    monkeypatch.delenv("DPO_LIB_PDF", raising=False)
+    save_figure(curves({"net": ([1, 2], [3, 4])}, xlabel="x", ylabel="y", size=(2, 1.5)), tmp_path, "figure")
+    assert [file.name for file in tmp_path.iterdir()] == ["figure.png"]
+
+
+def test_png_is_lossless_then_of_256_colours_then_smaller():
+    def opened(**limit):
+        return Image.open(io.BytesIO(to_png(figure, **limit)))
+
+    figure = image_grid({"a": [RNG.random((60, 80, 3)) for _ in range(2)]}, width=3)
+    lossless, palette = opened(), opened(max_bytes=20_000)
+    assert lossless.mode == "RGB" and lossless.size == palette.size and palette.mode == "P"
+    assert lossless.size == tuple(int(side) for side in figure.get_size_inches() * figure.dpi)
+    assert not {"Software", "date", "Creation Time"} & lossless.info.keys()
+    smaller = opened(max_bytes=15_000)
+    assert smaller.mode == "P" and smaller.width < palette.width
+    with pytest.raises(ValueError, match="a figure may have 100 bytes, got .* at half its resolution: draw less"):
+        to_png(figure, max_bytes=100)
+
+
+def test_large_images_are_averaged_and_small_ones_stay_sharp():
+    fine = np.indices((400, 400)).sum(0) % 2 + 0.0  # a checkerboard finer than the dots of the figure
+    for picture, shades in ((fine, {128}), (fine[:4, :4], {0, 255})):
+        drawn = np.asarray(Image.open(io.BytesIO(to_png(image_grid({"a": [picture]}, width=2)))).convert("L"))
+        middle = drawn[len(drawn) // 2 - 20 :][:40, drawn.shape[1] // 2 - 20 :][:, :40].astype(int)
+        assert {min(shades, key=lambda shade: abs(shade - v)) for v in np.unique(middle)} == shades
+        assert all(min(abs(shade - v) for shade in shades) < 40 for v in np.unique(middle))
+
+
+def test_notebooks_show_what_is_saved(monkeypatch):
+    interactive = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
+    monkeypatch.setattr("IPython.get_ipython", lambda: interactive)
+    use_style()
+    shown, saved = (curves({"net": ([1, 2], [3, 4])}, xlabel="x", ylabel="y", size=(2, 1.5)) for _ in range(2))
+    assert interactive.display_formatter.format(shown)[0]["image/png"] == to_png(saved)
 
 
 def test_panels_hold_one_plot_each():
