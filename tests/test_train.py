@@ -57,7 +57,7 @@ def test_joint_training_and_evaluation_from_the_command_line(tmp_path, capsys):
     names = ["--operator", "l0", "shock", "--name", "two filters", "--device", "cpu"]
     assert main([*names, *words, *model_words]) == 0
     card = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert card["name"] == "two filters" and card["operator"] == "l0+shock" and card["config"]["depthwise"]
+    assert card["name"] == "two filters" and card["operator"] == "l0+shock" and card["config"]["network"]["depthwise"]
     words = ["--model", model, "--images", images]
     assert evaluate_main([*words, "--out", str(tmp_path / "rows.csv")]) == 0
     rows = read_rows(tmp_path / "rows.csv")
@@ -78,7 +78,8 @@ def test_a_killed_process_leaves_a_whole_checkpoint(tmp_path):
         save_image(tmp_path / "images" / f"{number}.png", picture)
     program = (
         "import sys, dpo_lib.commands.train as t; from dataclasses import replace; "
-        "t.SCALES['smoke'] = replace(t.SCALES['smoke'], width=4, steps=40, phases=(t.Phase(1.0, 0.5, 32, 2),)); "
+        "t.SCALES['smoke'] = replace(t.SCALES['smoke'], steps=40, phases=(t.Phase(1.0, 0.5, 32, 2),)); "
+        "t.SCALES['smoke'] = t.SCALES['smoke'].with_network(width=4); "
         "original = t.train; t.train = lambda *a, **k: original(*a, **k, checkpoint_every=0); "
         "sys.exit(t.main(sys.argv[1:]))"
     )
