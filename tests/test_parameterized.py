@@ -62,3 +62,11 @@ def test_bad_input():
         DecoupledNetwork([LAMBDA], rescaling="cubic")
     with pytest.raises(ValueError, match="width must be positive"):
         NetworkConfig(width=0)
+
+
+def test_printing_a_network_says_what_it_is():
+    text = repr(joint())
+    assert text.count("\n") == 5 and text.startswith("DecoupledNetwork(")
+    assert "l0 (lambda from 0.002 to 0.2); shock; rtv (lambda from 0.002 to 0.05, sigma from 1 to 6)" in text
+    assert "dilated base network, 8 channels" in text and "10 convolutions" in text and "generated: conv(all)" in text
+    assert f"{sum(tensor.numel() for tensor in joint().state_dict().values()):,} stored numbers" in text

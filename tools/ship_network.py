@@ -22,7 +22,6 @@ from dpo_lib import OPERATORS, evaluate, load_network, save_network, summarise
 from dpo_lib.data.sources import embedded_images, file_list, image_files, load_folder
 from dpo_lib.data.test_sets import ImageSet, usual_sets
 from dpo_lib.files import write_atomically
-from dpo_lib.models import NetworkConfig
 from dpo_lib.records import provenance, read_rows, write_json, write_rows
 from dpo_lib.text import format_table
 
@@ -54,16 +53,6 @@ Measured on {test_count} images of {test_set} (`results/{scale}/{name}.csv`); `i
 Every number comes from {source}. The photographs inside scikit-image's wheel and the test images were
 not trained on. Beyond the parameter range above, and on pictures unlike photographs, nothing was measured.
 """
-
-
-def form_of(config: NetworkConfig) -> str:
-    """The base network, for the card.
-
-    >>> form_of(NetworkConfig(width=32)), form_of(NetworkConfig(base="pyramid"))
-    ('32 channels', 'pyramid of 24, 48, 72, 96 channels')
-    """
-    pyramid = f"pyramid of {', '.join(map(str, config.widths))} channels"
-    return pyramid if config.base == "pyramid" else f"{config.width} channels"
 
 
 def what_is_not_better(table: list[dict]) -> str:
@@ -175,7 +164,7 @@ def main() -> int:
         name=name,
         title=" and ".join(op.title for op in operators),
         parameters=ranges or "picture (no parameter)",
-        network=form_of(network.config),
+        network=network.config.describe(),
         weights=sum(tensor.numel() for tensor in network.state_dict().values()),
         bits=16 if half else 32,
         hours=run["wall_time_s"] / 3600,

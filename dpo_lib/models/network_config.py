@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from .base_network import NORMALISATIONS, OUTPUTS, BaseNetwork
 from .layers import DILATIONS, PADDINGS, WIDTHS, dilated_layers, pyramid_layers
@@ -108,17 +107,16 @@ class NetworkConfig:
         """Whether the last convolution starts at zero, so that the untrained network gives back the image."""
         return self.output != "direct"
 
-    def stated(self) -> dict:
-        """What differs from the defaults, in a form that JSON can hold.
+    def describe(self) -> str:
+        """The base network in words.
 
-        >>> NetworkConfig(width=32, trunk=(64, 8)).stated()
-        {'width': 32, 'trunk': [64, 8]}
+        >>> NetworkConfig(width=32).describe()
+        'dilated base network, 32 channels, instance normalisation, residual output'
         """
-        normalisation = BASES[self.base]
-        defaults = {field.name: field.default for field in fields(self)} | {"normalisation": normalisation}
-        plain = {name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-                 for name, value in asdict(self).items()}  # fmt: skip
-        return {name: value for name, value in plain.items() if getattr(self, name) != defaults[name]}
+        channels = ", ".join(map(str, self.widths)) if self.base == "pyramid" else str(self.width)
+        blocks = ", depth-wise blocks" if self.base == "dilated" and self.depthwise else ""
+        form = f"{self.base} base network, {channels} channels{blocks}"
+        return f"{form}, {self.normalisation} normalisation, {self.output} output"
 
     @classmethod
     def from_file(cls, stored: dict) -> NetworkConfig:

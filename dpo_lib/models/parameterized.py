@@ -153,6 +153,26 @@ class ParameterizedNetwork(nn.Module):
         """The operator's name; of a joint network, all names joined by "+"."""
         return "+".join(self.operators)
 
+    def extra_repr(self) -> str:
+        """What the network is, in a few lines."""
+
+        def described(name: str, parameters: Sequence[Parameter]) -> str:
+            ranges = [f"{p.name} from {p.low:g} to {p.high:g}{f' {p.unit}' if p.unit else ''}" for p in parameters]
+            return f"{name} ({', '.join(ranges)})" if ranges else name
+
+        model, numbers = self.config.model, sum(tensor.numel() for tensor in self.state_dict().values())
+        lines = [
+            "; ".join(described(name or "operator", parameters) for name, parameters in self.operators.items()),
+            f"{self.config.describe()}, {len(self.base_network.convolutions)} convolutions",
+            f"generated: {self.config.generated}" if model == "decoupled" else f"model: {model}",
+            f"{numbers:,} stored numbers",
+        ]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        body = "".join(f"  {line}\n" for line in self.extra_repr().splitlines())
+        return f"{type(self).__name__}(\n{body})"
+
     def answer(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W) and codes (B, codes) to images."""
         raise TypeError(f"{type(self).__name__} does not say how it answers")
