@@ -1,0 +1,137 @@
+"""Designs of network and training at equal processor time: one change at a time, measured on whole pictures.
+
+    python benchmarks/design.py --images DIR --test-images DIR --every 20 --targets runs/targets --seconds 240
+    python benchmarks/design.py ... --operator l0 llf --variant pyramid muon --seed 0 1 2
+
+A run gets as many steps as fit into its processor seconds (one thread; a few steps are timed first), and one row in
+``results/design.csv``. Runs that have a row there are left out, so that the same command continues; several of them
+can run at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from dpo_lib import OPERATORS, SCALES, evaluate, summarise, train
+from dpo_lib.data.sources import image_files, load_folder
+from dpo_lib.records import provenance, read_rows, write_json, write_rows
+from dpo_lib.training import Phase
+
+ROOT = Path(__file__).resolve().parent.parent
+TRIAL_STEPS = 8
+
+BASE = replace(SCALES["laptop"], phases=(Phase(1.0, 1.0, 192, 2),))
+PAPER32 = replace(SCALES["cpu"], phases=(Phase(1.0, 1.0, 160, 2),), learning_rate=2e-3, entries_per_image=4)
+
+
+def changed(**changes):
+    """The base with other settings of the network."""
+    return BASE.with_network(**changes)
+
+
+VARIANTS = {
+    "paper32": PAPER32,
+    "paper32 muon": replace(PAPER32, optimizer="muon", learning_rate=1e-3, muon_learning_rate=1e-2),
+    "paper32 muon crop 256": replace(
+        PAPER32, optimizer="muon", learning_rate=1e-3, phases=(Phase(1.0, 1.0, 256, 2),)
+    ),
+    "pyramid": BASE,
+    "pyramid adamw": replace(BASE, optimizer="adamw", learning_rate=2e-3),
+    "pyramid instance": changed(normalisation="instance"),
+    "five levels": changed(widths=(24, 48, 72, 96, 96)),
+    "six levels": changed(widths=(24, 48, 72, 96, 96, 96)),
+    "wide": changed(widths=(32, 64, 96, 128)),
+    "wide coarse": changed(widths=(24, 48, 96, 128, 128)),
+    "one block": changed(blocks=1),
+    "three blocks": changed(blocks=3),
+    "gate": changed(output="gate"),
+    "direct": changed(output="direct"),
+    "tail": changed(tail=64),
+    "zeros": changed(padding="zeros"),
+    "kernels only": changed(generated="conv(all)"),
+    "scales only": changed(generated="norm(all)"),
+    "eight kernels": changed(trunk=(64, 8)),
+    "linear code": changed(rescaling="linear"),
+    "crop 256": replace(BASE, phases=(Phase(1.0, 1.0, 256, 2),)),
+    "batch 4": replace(BASE, phases=(Phase(1.0, 1.0, 192, 4),)),
+    "l2": replace(BASE, loss="l2"),
+    "muon 5e-3": replace(BASE, muon_learning_rate=5e-3, learning_rate=5e-4),
+    "muon 2e-2": replace(BASE, muon_learning_rate=2e-2, learning_rate=2e-3),
+    "two targets": replace(BASE, entries_per_image=2),
+    "no average": replace(BASE, ema=0.0),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """See the module's own text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", nargs="+", required=True, help="folders of training images")
+    parser.add_argument("--test-images", required=True, help="folder of test images")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th test image in string order")
+    parser.add_argument("--targets", help="folder that keeps the operators' answers")
+    parser.add_argument("--operator", nargs="+", default=["l0"], choices=OPERATORS)
+    parser.add_argument("--variant", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    parser.add_argument("--seconds", type=float, default=240, help="processor seconds of each run")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "design.csv")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    images = [image for folder in given.images for image in load_folder(folder)]
+    files = image_files(given.test_images)[:: given.every]
+    tests = {file.name: load_folder([file])[0] for file in files}
+    for seed in given.seed:
+        for operator in given.operator:
+            for variant in given.variant:
+                key = {"operator": operator, "variant": variant, "seed": seed, "seconds": given.seconds}
+                if not _is_there(given.out, key):
+                    row = run(key, images, tests, targets=given.targets)
+                    rows = read_rows(given.out) if given.out.exists() else []  # other processes add rows meanwhile
+                    write_rows(given.out, [*rows, row])
+                    print(row, flush=True)
+    facts = {"command": "benchmarks/design.py", "training_images": len(images), "tests": sorted(tests)}
+    facts["variants"] = {name: asdict(config) for name, config in VARIANTS.items()}
+    write_json(given.out.with_suffix(".json"), provenance(**facts))
+    return 0
+
+
+def run(key: dict, images: list, tests: dict, *, targets: str | None) -> dict:
+    """Train one variant for its seconds, and measure it."""
+    operator, config = OPERATORS[key["operator"]], replace(VARIANTS[key["variant"]], seed=key["seed"])
+    settings = {"targets": targets, "progress": False}
+    train(operator, images, replace(config, steps=1), **settings)  # the targets are there from here on
+    start = time.process_time()
+    train(operator, images, replace(config, steps=1), **settings)
+    loading = time.process_time() - start
+    start = time.process_time()
+    train(operator, images, replace(config, steps=1 + TRIAL_STEPS), **settings)
+    step = max((time.process_time() - start - loading) / TRIAL_STEPS, 1e-3)
+    config = replace(config, steps=max(2, round(key["seconds"] / step)))
+    start = time.process_time()
+    result = train(operator, images, config, **settings)
+    seconds = time.process_time() - start - loading
+    table = summarise(evaluate(result.network, operator, tests, targets=targets))
+    return {
+        **key,
+        "steps": result.steps,
+        "samples": result.samples,
+        "used_s": round(seconds),
+        "precision": result.precision,
+        "psnr_db": table[-1]["psnr_db"],
+        "input_psnr_db": table[-1]["input_psnr_db"],
+        "psnr_by_value": " ".join(f"{row['psnr_db']:.2f}" for row in table[:-1]),
+    }
+
+
+def _is_there(path: Path, key: dict) -> bool:
+    rows = read_rows(path) if path.exists() else []
+    return any(all(row[name] == value for name, value in key.items()) for row in rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

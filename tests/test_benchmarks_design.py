@@ -1,0 +1,51 @@
+"""The comparison of designs: rows once each, and every variant can be trained."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_runs import pictures
+
+from dpo_lib import OPERATORS, train
+from dpo_lib.images import save_image
+from dpo_lib.records import read_rows
+from dpo_lib.training import Phase
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "design.py"
+
+
+@pytest.fixture(scope="module")
+def design():
+    spec = importlib.util.spec_from_file_location("benchmark_design", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def small(config):
+    form = {"widths": config.network.widths[:1] * 2, "width": 8, "dilations": (2,)}
+    config = replace(config, phases=(Phase(1.0, 1.0, 32, 2),), entries_per_image=1, precision="float32")
+    return config.with_network(**form)
+
+
+def test_a_run_gets_its_row_once(design, tmp_path, monkeypatch, capsys):
+    variants = {name: small(design.VARIANTS[name]) for name in ("pyramid", "paper32")}
+    monkeypatch.setattr(design, "VARIANTS", variants)
+    for number, picture in enumerate(pictures(3)):
+        save_image(tmp_path / "images" / f"{number}.png", picture)
+    words = ["--images", str(tmp_path / "images"), "--test-images", str(tmp_path / "images"), "--every", "3"]
+    words += ["--targets", str(tmp_path / "targets"), "--seconds", "0.2", "--out", str(tmp_path / "design.csv")]
+    words += ["--variant", "pyramid"]
+    assert design.main(words) == design.main(words) == 0
+    assert design.main([*words, "paper32"]) == 0
+    rows = read_rows(tmp_path / "design.csv")
+    assert [row["variant"] for row in rows] == ["pyramid", "paper32"]
+    assert all(row["steps"] >= 2 and len(row["psnr_by_value"].split()) == 5 for row in rows)
+    capsys.readouterr()
+
+
+def test_every_variant_learns_a_step(design):
+    for config in design.VARIANTS.values():
+        result = train(OPERATORS["l0"], pictures(1), replace(small(config), steps=1), progress=False)
+        assert result.finished
