@@ -73,9 +73,7 @@ class NetworkConfig:
         ]
         for name in TUPLES:
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.normalisation:
-            object.__setattr__(self, "normalisation", BASES.get(self.base, "instance"))
-        if self.normalisation not in NORMALISATIONS:
+        if self.normalisation not in ("", *NORMALISATIONS):
             problems.append(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {self.normalisation!r}")
         if self.base == "dilated" and self.normalisation == "kernel":
             problems.append("the dilated base network has instance normalisation only")
@@ -91,6 +89,11 @@ class NetworkConfig:
         if problems:
             raise ValueError("; ".join(problems))
 
+    @property
+    def normalised_by(self) -> str:
+        """The normalisation that is meant: the base network's own where none is named."""
+        return self.normalisation or BASES[self.base]
+
     def base_network(self, codes: int = 0) -> BaseNetwork:
         """The untrained base network, with `codes` extra input channels."""
         settings = {"codes": codes, "outputs": 6 if self.output == "gate" else 3, "padding": self.padding}
@@ -100,7 +103,7 @@ class NetworkConfig:
             layers = dilated_layers(
                 width=self.width, dilations=self.dilations, depthwise=self.depthwise, **settings
             )
-        return BaseNetwork(layers, normalisation=self.normalisation, output=self.output, codes=codes)
+        return BaseNetwork(layers, normalisation=self.normalised_by, output=self.output, codes=codes)
 
     @property
     def last_is_zero(self) -> bool:
@@ -116,7 +119,7 @@ class NetworkConfig:
         channels = ", ".join(map(str, self.widths)) if self.base == "pyramid" else str(self.width)
         blocks = ", depth-wise blocks" if self.base == "dilated" and self.depthwise else ""
         form = f"{self.base} base network, {channels} channels{blocks}"
-        return f"{form}, {self.normalisation} normalisation, {self.output} output"
+        return f"{form}, {self.normalised_by} normalisation, {self.output} output"
 
     @classmethod
     def from_file(cls, stored: dict) -> NetworkConfig:
