@@ -11,7 +11,7 @@ True
 import importlib
 import importlib.util
 import pkgutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers see; at run time the names are imported when they are first used
     from .evaluation import evaluate, summarise
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time the names a
     from .operators import OPERATORS, Operator, Parameter
     from .training import SCALES, TrainConfig, train
 
-__version__ = "0.1.0"
+    __version__: str
 
 __all__ = [
     "OPERATORS",
@@ -51,8 +51,11 @@ __all__ = [
 _HOMES = ("images", "metrics", "operators", "models", "models.pretrained", "training", "evaluation")
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """A public name or a module of this package, imported at its first use: `import dpo_lib` alone takes no time."""
+    if name == "__version__":
+        globals()[name] = _version()
+        return globals()[name]
     if name in __all__:
         modules = (importlib.import_module(f".{home}", __name__) for home in _HOMES)
         globals()[name] = next(getattr(module, name) for module in modules if hasattr(module, name))
@@ -60,6 +63,16 @@ def __getattr__(name: str):
     if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _version() -> str:
+    """What the installed package's metadata say; pyproject.toml is the only place where the number is written."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(__name__)
+    except PackageNotFoundError:
+        return "unknown (not installed)"
 
 
 def __dir__() -> list[str]:

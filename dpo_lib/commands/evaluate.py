@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +12,12 @@ from ..models.pretrained import load_any
 from ..operators import OPERATORS
 from ..operators.operator import Operator
 from ..records import provenance, write_rows
+from .parser import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib evaluate``: evaluate a network on a folder and write the rows."""
-    parser = argparse.ArgumentParser(prog="python -m dpo_lib evaluate", description=main.__doc__)
+    parser = Parser(prog="python -m dpo_lib evaluate", description=main.__doc__)
     parser.add_argument("--model", required=True, help="name of a pretrained network, or a .safetensors file")
     parser.add_argument("--images", required=True, help="folder of test images")
     parser.add_argument("--every", type=int, default=1, help="take every n-th file in string order")

@@ -27,6 +27,7 @@ from ..experiments.schedule import Schedule
 from ..experiments.store import State, Store, has_network
 from ..records import device_name, project_folder
 from ..training.config import SCALES, Phase
+from .parser import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,7 +142,7 @@ def _stores(given) -> list[Store]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m dpo_lib experiments", description="The paper's tables, as runs.")
+    parser = Parser(prog="python -m dpo_lib experiments", description="The paper's tables, as runs.")
     commands = parser.add_subparsers(required=True, metavar="list | run | status | collect")
 
     place = argparse.ArgumentParser(add_help=False)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import sys
 from collections.abc import Sequence
 
 from ..notebooks import reproduce
+from .parser import Parser
 
 SCALES = ("smoke", "cpu", "paper")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Execute the notebooks and report; the exit code is in the parser's epilog."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dpo_lib reproduce",
         description="Execute the numbered notebooks, and compare what they make with what is committed.",
         epilog="exit code: 1 if a notebook failed or a table differs (figures are only named), 2 if nothing was run",
