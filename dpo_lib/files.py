@@ -11,7 +11,7 @@ import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -116,15 +116,27 @@ def printable(path: str | os.PathLike) -> str:
     return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def writable_folder(path: str | os.PathLike) -> Path:
+def writable_folder(path: str | os.PathLike, *, apart_from: Iterable[str | os.PathLike] = ()) -> Path:
     """Make a folder if it is missing, and check that files can be written there.
+
+    Parameters
+    ----------
+    path : str or path
+    apart_from : iterable of path
+        Folders of input: the output folder may neither lie in one of them, where the next run would read the results,
+        nor hold one of them. Files among them do not matter.
 
     Raises
     ------
     OSError
         Says which folder cannot be written, before any work is lost.
+    ValueError
+        It lies in an input folder, or around it.
     """
     path = Path(path)
+    _refuse_inside(path, apart_from, around=True)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"output folder {path} is a file: choose another")
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -132,6 +144,27 @@ def writable_folder(path: str | os.PathLike) -> Path:
     except OSError as error:
         raise OSError(f"output folder {path} cannot be written ({error.strerror}): choose another") from error
     return path
+
+
+def writable_file(path: str | os.PathLike, *, apart_from: Iterable[str | os.PathLike] = ()) -> Path:
+    """Check that a file can be written, and make the folder it goes to; see `writable_folder`."""
+    path = Path(path)
+    _refuse_inside(path, apart_from)
+    if path.is_dir():
+        raise IsADirectoryError(f"output file {path} is a folder: give the name of a file")
+    writable_folder(path.parent)
+    return path
+
+
+def _refuse_inside(path: Path, folders: Iterable[str | os.PathLike], *, around: bool = False) -> None:
+    here = Path(os.path.realpath(path))
+    for folder in map(Path, folders):
+        if folder.is_dir():
+            there = Path(os.path.realpath(folder))
+            if here == there or there in here.parents:
+                raise ValueError(f"output {path} lies in the input folder {folder}: choose another place")
+            if around and here in there.parents:
+                raise ValueError(f"output folder {path} holds the input folder {folder}: choose another place")
 
 
 def sha256_of(path: str | os.PathLike) -> str:

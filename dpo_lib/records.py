@@ -44,10 +44,25 @@ def commit() -> str:
 
 
 def device_name(device: str) -> str:
-    """What a computation runs on, for the record."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
+    """What a computation runs on, for the record.
+
+    Raises
+    ------
+    ValueError
+        No such device here: call this first, and it is said before any work.
+    """
+    try:
+        kind, index = torch.device(device).type, torch.device(device).index
+    except RuntimeError as error:
+        raise ValueError(f"there is no device {device!r}: choose cpu, cuda, cuda:1 ...") from error
+    if kind != "cuda":
+        return f"cpu, {torch.get_num_threads()} threads" if kind == "cpu" else str(device)
+    if (index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {device} was asked for, but PyTorch {torch.__version__} finds {torch.cuda.device_count()} CUDA "
+            "device(s) here: install a CUDA build (make help says how), or choose --device cpu"
+        )
+    return torch.cuda.get_device_name(device)
 
 
 def provenance(**facts) -> dict:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ..data.sources import file_list, image_files, load_folder
 from ..evaluation import evaluate, format_table, summarise
+from ..files import writable_file
 from ..models.pretrained import load_any
 from ..operators import OPERATORS
 from ..operators.operator import Operator
-from ..records import provenance, write_rows
+from ..records import device_name, provenance, write_rows
 from .parser import Parser
 
 
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     try:
+        out = writable_file(given.out, apart_from=[given.images])
+        device_name(given.device)  # an unknown device is said before anything is done
         network = load_any(given.model, device=given.device)
         operators = _chosen(network, given.operator)
         if given.values and len(operators) > 1:
@@ -52,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=given.seed,
         files=file_list(files),
     )
-    write_rows(given.out, [row for rows in tables for row in rows], facts=facts)
+    write_rows(out, [row for rows in tables for row in rows], facts=facts)
     for operator, rows in zip(operators, tables, strict=True):
         print(f"{operator.title}\n{format_table(summarise(rows))}")
-    print(f"wrote {given.out}")
+    print(f"wrote {out}")
     return 0
 
 
