@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from .commands.parser import Parser
 
 COMMANDS = {
+    "apply": "a network or a classic operator over your photographs",
     "train": "a network from a folder of images",
     "evaluate": "a network against its operators",
     "experiments": "the paper's tables, as runs",

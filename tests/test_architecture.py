@@ -8,7 +8,7 @@ FLOORS = (  # from the ground up; modules and folders of one line do not import 
     ("checks", "decoding", "files", "images", "metrics", "parameters", "randomness", "records", "text", "timing"),
     ("operators", "models"),
     ("data",),
-    ("training", "evaluation", "analysis", "plotting", "comparison"),
+    ("training", "evaluation", "analysis", "plotting", "comparison", "apply"),
     ("widgets", "experiments", "notebooks"),
     ("commands",),
     ("__main__", "__init__"),

@@ -63,7 +63,7 @@ def test_help_of_the_program_is_quick_and_quiet():
 
 def test_an_unknown_command_or_option_is_refused_by_its_nearest(capsys):
     for words, said in (
-        (["trian"], "unknown command 'trian' (did you mean train?), choose from train,"),
+        (["trian"], "unknown command 'trian' (did you mean train?), choose from apply, train,"),
         (["--versoin"], "unknown option --versoin (did you mean --version?)"),
         ([], "required: COMMAND"),
         (["experiments", "--scale"], "unknown option --scale"),
