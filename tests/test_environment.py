@@ -65,6 +65,13 @@ def conda_parts():
     return {(r := Requirement(entry)).name: r.specifier for entry in plain}, pip
 
 
+def test_one_version_in_every_file_that_names_one():
+    version = PROJECT["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    newest = re.search(r"^## \[(.+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest and newest[1] == version
+
+
 def test_extras_do_not_repeat_the_core():
     requirements("notebooks", "test", "dev")
 
