@@ -11,7 +11,8 @@ FLOORS = (  # from the ground up; modules and folders of one line do not import 
     ("training", "evaluation", "analysis", "plotting", "comparison", "apply"),
     ("widgets", "experiments", "notebooks"),
     ("commands",),
-    ("__main__", "__init__"),
+    ("__init__",),
+    ("__main__",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -55,3 +56,29 @@ def test_no_circle():
     while free := [file for file, targets in left.items() if not targets & left.keys()]:
         left = {file: targets for file, targets in left.items() if file not in free}
     assert not left, f"imports in a circle, or above one: {sorted('.'.join(file) for file in left)}"
+
+
+TESTED_ELSEWHERE = {
+    ("__main__",): "package",  # with what importing the package loads
+    ("experiments", "run"): "experiments",  # a run from its beginning to the table needs all of them
+    ("experiments", "schedule"): "experiments",
+    ("experiments", "collect"): "experiments",
+    ("experiments", "properties"): "experiments",
+}
+
+
+def test_every_module_has_its_test():
+    tests = Path(__file__).parent
+    for module in ARROWS:
+        name = TESTED_ELSEWHERE.get(module, module[-1])
+        assert name == "__init__" or (tests / f"test_{name}.py").is_file(), f"{'/'.join(module)}.py has no test"
+    assert TESTED_ELSEWHERE.keys() <= ARROWS.keys()
+
+
+def test_test_files_do_not_import_each_other():
+    """What several of them need is in conftest.py or in a module that is no test."""
+    for path in Path(__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not any(name.startswith(("test_", "tests", "conftest")) for name in names), path.name

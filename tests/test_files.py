@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from dpo_lib.files import printable, write_atomically
+from dpo_lib.files import printable, writable_file, writable_folder, write_atomically
 
 
 def write(path, text="whole"):
@@ -115,3 +115,46 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_holds_is_not
 
 def test_printable_names():
     assert printable(os.fsdecode(b"a/caf\xe9 \xc3\xbc.png")) == "a/caf\\udce9 ü.png"
+
+
+def test_a_folder_is_made_and_left_empty(tmp_path):
+    folder = writable_folder(tmp_path / "a" / "b", apart_from=[tmp_path / "photos", __file__])
+    assert folder.is_dir() and not list(folder.iterdir())
+    assert writable_file(tmp_path / "c" / "rows.csv") == tmp_path / "c" / "rows.csv"
+    assert [path.name for path in (tmp_path / "c").iterdir()] == []
+
+
+def test_files_and_folders_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="output folder .*file is a file: choose another"):
+        writable_folder(tmp_path / "file")
+    with pytest.raises(OSError, match="cannot be written"):
+        writable_folder(tmp_path / "file" / "below")
+    with pytest.raises(IsADirectoryError, match="is a folder: give the name of a file"):
+        writable_file(tmp_path)
+    with pytest.raises(OSError, match="is a file: choose another"):
+        writable_file(tmp_path / "file" / "rows.csv")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_leave_to_write(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match="cannot be written"):
+        writable_folder(tmp_path / "out")
+
+
+def test_input_and_output_stay_apart(tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    (photos / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(photos)
+    for inside in (photos, photos / "out", photos / "below", tmp_path / "link" / "out", photos / "below" / ".."):
+        with pytest.raises(ValueError, match="lies in the input folder"):
+            writable_folder(inside, apart_from=[photos])
+    with pytest.raises(ValueError, match="holds the input folder"):
+        writable_folder(tmp_path, apart_from=[photos / "below"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"lies in the input folder photos"):
+        writable_file("photos/rows.csv", apart_from=["photos"])
+    assert writable_file("rows.csv", apart_from=["photos"]).name == "rows.csv"  # a file beside its input
+    assert writable_folder("photos2", apart_from=["photos"]).is_dir()
+    assert sorted(path.name for path in photos.iterdir()) == ["below"]

@@ -1,0 +1,36 @@
+"""Rows and what made them, on disk."""
+
+import json
+
+import pytest
+import torch
+
+from dpo_lib.records import add_headline, device_name, provenance, read_rows, write_rows
+
+
+def test_rows_come_back_as_numbers_and_text(tmp_path):
+    rows = [{"image": "Größe, 2", "value": 0.02, "psnr_db": 31.23456}, {"image": "b", "value": "", "psnr_db": 30.0}]
+    path = write_rows(tmp_path / "new" / "rows.csv", rows, facts=provenance(seed=3))
+    assert read_rows(path)[0] == {"image": "Größe, 2", "value": 0.02, "psnr_db": 31.2346}
+    assert read_rows(path)[1]["value"] == ""
+    facts = json.loads((tmp_path / "new" / "rows.json").read_text())
+    assert facts["seed"] == 3 and {"date", "commit", "versions", "platform"} < set(facts)
+    with pytest.raises(ValueError, match="no rows to write"):
+        write_rows(path, [])
+
+
+def test_a_headline_replaces_its_own_rows_only(tmp_path):
+    path = tmp_path / "headline.json"
+    add_headline(path, "01", [{"name": "a", "ours": 1.23456}])
+    add_headline(path, "00", [{"name": "b", "ours": 2}])
+    add_headline(path, "01", [{"name": "c", "ours": 3}])
+    assert [(row["source"], row["name"]) for row in json.loads(path.read_text())] == [("00", "b"), ("01", "c")]
+
+
+def test_devices_are_named_or_refused(monkeypatch):
+    assert device_name("cpu") == f"cpu, {torch.get_num_threads()} threads"
+    with pytest.raises(ValueError, match="there is no device 'cup': choose cpu, cuda"):
+        device_name("cup")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match=r"device cuda:1 was asked for, but PyTorch .* finds 1 CUDA device"):
+        device_name("cuda:1")
