@@ -1,11 +1,23 @@
 """What several test files need."""
 
+import contextlib
+import itertools
 from dataclasses import replace
 
 import pytest
+import torch
 
 from dpo_lib import SCALES
 from dpo_lib.training import Phase
+from dpo_lib.training.bank import TargetBank
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked gpu are skipped on a machine without a CUDA device."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
 
 
 @pytest.fixture
@@ -16,3 +28,27 @@ def tiny_smoke_scale(monkeypatch):
     monkeypatch.setitem(SCALES, "smoke", tiny)
     monkeypatch.setattr("dpo_lib.experiments.properties.SIZES", {"VGA": (480, 640)})
     return tiny
+
+
+class Killed(Exception):
+    """Stands for a run's sudden end."""
+
+
+@pytest.fixture
+def killed():
+    """``with killed(5):`` whatever trains in the block ends suddenly when it draws its sixth batch, and must do so."""
+
+    @contextlib.contextmanager
+    def killed(after):
+        draw, draws = TargetBank.batch, itertools.count(1)
+
+        def dying(self, *arguments, **keywords):
+            if next(draws) > after:
+                raise Killed
+            return draw(self, *arguments, **keywords)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(TargetBank, "batch", dying)
+            yield
+
+    return killed

@@ -3,14 +3,6 @@
 import numpy as np
 
 
-def photograph(height=45, width=62, seed=0):
-    """A picture with regions, an edge, texture and a ramp; odd sizes, never square."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width] / height
-    image = np.stack([0.3 + 0.4 * (x > 0.6), 0.5 + 0.2 * np.sin(9 * y), 0.2 + 0.4 * y], axis=-1)
-    return np.clip(image + 0.04 * rng.standard_normal(image.shape), 0, 1)
-
-
 def reduction_matrix(size):
     """One axis of the reduction, tap by tap: (ceil(size / 2), size)."""
     matrix = np.zeros(((size + 1) // 2, size))

@@ -103,7 +103,6 @@ def test_bad_values():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_gpu_sees_the_same_noise():
     image = picture()
     assert torch.allclose(OPERATOR(image.cuda(), 25).cpu(), OPERATOR(image, 25), atol=1e-12)

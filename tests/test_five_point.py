@@ -182,7 +182,6 @@ def test_bad_systems():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_gpu_agrees_with_cpu():
     right_side, weights = system(3, 2, 45, 62)
     there = solve(right_side.cuda(), **{k: w.cuda() for k, w in weights.items()}, tolerance=1e-9)

@@ -5,19 +5,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from photographs import photograph
 
 from dpo_lib.operators import OPERATORS
 from dpo_lib.operators.l0 import l0_smoothing
 
 OPERATOR = OPERATORS["l0"]
-
-
-def photograph(height=45, width=62, seed=0):
-    """A picture with regions, an edge, texture and a ramp; odd sizes, never square."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width] / height
-    image = np.stack([0.3 + 0.4 * (x > 0.6), 0.5 + 0.2 * np.sin(9 * y), 0.2 + 0.4 * y], axis=-1)
-    return np.clip(image + 0.04 * rng.standard_normal(image.shape), 0, 1)
 
 
 def l0_by_definition(image, lam, kappa=2.0, beta_max=1e5):
@@ -109,7 +102,7 @@ def test_the_function_itself_takes_any_positive_lambda():
         l0_smoothing(image, 0.1, kappa=1.0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.gpu
 def test_gpu_agrees_with_cpu():
     image = torch.from_numpy(photograph()).permute(2, 0, 1)[None]
     assert torch.allclose(OPERATOR(image.cuda(), 0.02).cpu(), OPERATOR(image, 0.02), atol=1e-6)

@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from llf_oracle import exact_local_laplacian, numpy_pyramids, photograph
+from llf_oracle import exact_local_laplacian, numpy_pyramids
+from photographs import photograph
 
 from dpo_lib.images import luminance, to_tensor
 from dpo_lib.operators.shared import pyramid

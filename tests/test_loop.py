@@ -12,7 +12,6 @@ from dpo_lib.images import to_tensor
 from dpo_lib.models import DecoupledNetwork
 from dpo_lib.operators import OPERATORS, Operator
 from dpo_lib.training import Phase
-from dpo_lib.training.bank import TargetBank
 
 
 def test_learns_a_simple_operator():
@@ -32,28 +31,12 @@ def test_same_seed_same_weights_other_seed_others():
     assert not same(first, other)
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("when", [1, 5, 6, 7, 11])
-def test_a_run_killed_at_any_step_ends_the_same(tmp_path, monkeypatch, when):
+def test_a_run_killed_at_any_step_ends_the_same(tmp_path, killed, when):
     """Killed before, at and after the change of phase; a checkpoint after every step."""
     whole = train(OPERATORS["l0"], pictures(), TINY, progress=False).network
-    draws = 0
-    draw = TargetBank.batch
-
-    def dying(self, *arguments):
-        nonlocal draws
-        draws += 1
-        if draws > when:
-            raise Killed
-        return draw(self, *arguments)
-
-    monkeypatch.setattr(TargetBank, "batch", dying)
-    with pytest.raises(Killed):
+    with killed(after=when):
         train(OPERATORS["l0"], pictures(), TINY, out=tmp_path, checkpoint_every=0, progress=False)
-    monkeypatch.setattr(TargetBank, "batch", draw)
     resumed = train(OPERATORS["l0"], pictures(), TINY, out=tmp_path, progress=False)
     assert resumed.finished and resumed.steps == 12 and resumed.samples == 6 * 3 + 6 * 2
     assert same(whole, resumed.network)
@@ -64,21 +47,11 @@ JOINT = TINY.with_network(operator_code="number", generated="conv(2)+norm(all)",
 
 @pytest.mark.parametrize("when", [4, 6, 9])
 @pytest.mark.parametrize("change", [{}, {"model": "input_channels", "operator_code": "embedding"}])
-def test_a_killed_joint_run_ends_the_same(tmp_path, when, change):
+def test_a_killed_joint_run_ends_the_same(tmp_path, killed, when, change):
     config = JOINT.with_network(**change)
     whole = train(THREE, pictures(), config, progress=False).network
     assert list(whole.operators) == ["gain", "half", "noise"] and whole.operator == "gain+half+noise"
-    draw, draws = TargetBank.batch, 0
-
-    def dying(self, *arguments):
-        nonlocal draws
-        draws += 1
-        if draws > when:
-            raise Killed
-        return draw(self, *arguments)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(TargetBank, "batch", dying)
+    with killed(after=when):
         train(THREE, pictures(), config, out=tmp_path, checkpoint_every=0, progress=False)
     resumed = train({o.name: o for o in THREE}, pictures(), config, out=tmp_path, progress=False)
     assert resumed.finished and same(whole, resumed.network)
@@ -123,20 +96,25 @@ def test_minutes_stop_cleanly_and_go_on(tmp_path):
 
 
 def test_minutes_hold_while_targets_are_computed(tmp_path):
+    answered = []
+
     def slow(image, gain):
+        answered.append(len(image))
         time.sleep(0.1)
         return image * gain.view(-1, 1, 1, 1)
 
-    start = time.monotonic()
-    config = replace(TINY, entries_per_image=100)  # half a minute of targets
+    config = replace(TINY, entries_per_image=100)
     part = train(replace(GAIN, function=slow), pictures(), config, out=tmp_path, minutes=0.02, progress=False)
-    assert not part.finished and part.steps == 0 and time.monotonic() - start < 15
+    assert not part.finished and part.steps == 0
+    assert 0 < sum(answered) < 100 * 3 / 4  # of 300 targets, 1.2 seconds have room for a few
 
 
-def test_smoke_scale_is_quick(tmp_path):
-    start = time.monotonic()
-    result = train(OPERATORS["l0"], [np.tile(p, (3, 3, 1)) for p in pictures()], SCALES["smoke"], progress=False)
-    assert result.finished and time.monotonic() - start < 20
+def test_smoke_scale_is_small():
+    """A few steps of small batches: the run's cost is in what it counts, not in a clock that other work slows."""
+    config = SCALES["smoke"]
+    result = train(OPERATORS["l0"], [np.tile(p, (3, 3, 1)) for p in pictures()], config, progress=False)
+    assert result.finished and result.steps == config.steps <= 50
+    assert result.samples <= 100
 
 
 def test_single_value_and_no_parameter():

@@ -216,8 +216,6 @@ def test_from_function_refuses_what_is_no_image(bad):
 
 @pytest.mark.gpu
 def test_operators_run_where_the_image_is(image):
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     result = MIX(image.cuda(), [0.1, 0.5])
     assert result.is_cuda
     torch.testing.assert_close(result.cpu(), MIX(image, [0.1, 0.5]))

@@ -418,7 +418,6 @@ def test_pairs_to_learn_from(name, form):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 @every_operator
 def test_results_stay_on_the_device_and_agree(name):
     operator, images = OPERATORS[name], pictures(2)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from photographs import photograph
 from scipy import integrate, ndimage, sparse
 from scipy.sparse.linalg import spsolve
 
@@ -16,14 +17,6 @@ from dpo_lib.operators.pencil import (
     tone_map,
     tone_model,
 )
-
-
-def photograph(height=45, width=62, seed=0):
-    """A picture with regions, an edge, texture and a ramp; odd sizes, never square."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width] / height
-    image = np.stack([0.3 + 0.4 * (x > 0.6), 0.5 + 0.2 * np.sin(9 * y), 0.2 + 0.4 * y], axis=-1)
-    return np.clip(image + 0.04 * rng.standard_normal(image.shape), 0, 1)
 
 
 def gray_of(image):
@@ -262,7 +255,6 @@ def test_bad_kinds_of_input():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_gpu_agrees_with_cpu():
     image = torch.from_numpy(photograph()).permute(2, 0, 1)[None]
     assert torch.allclose(OPERATOR(image.cuda()).cpu(), OPERATOR(image), atol=1e-4)

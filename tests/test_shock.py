@@ -163,7 +163,6 @@ def test_bad_settings():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_gpu_agrees_with_cpu():
     image = torch.from_numpy(photograph()).permute(2, 0, 1)[None]
     assert torch.allclose(OPERATOR(image.cuda()).cpu(), OPERATOR(image), atol=1e-6)

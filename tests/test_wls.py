@@ -154,7 +154,6 @@ def test_no_convergence_is_an_error(monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_gpu_agrees_with_cpu():
     images = torch.stack([torch.from_numpy(photograph(seed=s)).permute(2, 0, 1) for s in range(2)])
     assert torch.allclose(OPERATOR(images.cuda(), [0.1, 10.0]).cpu(), OPERATOR(images, [0.1, 10.0]), atol=1e-6)

@@ -7,19 +7,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
+from photographs import strong_photograph
 from scipy import ndimage
 
+from dpo_lib.images import to_uint8
 from dpo_lib.operators.wmf import OPERATOR, weighted_median_filter
 
 VALUES = OPERATOR.parameters[0].test_values
-
-
-def photograph(height=29, width=38, seed=0):
-    """A picture with regions, an edge, texture and a ramp, in 8 bits; odd sizes, never square."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width] / height
-    image = np.stack([0.1 + 0.8 * (x > 0.6), 0.5 + 0.4 * np.sin(9 * y), 0.2 + 0.6 * y], axis=-1)
-    return np.rint(255 * np.clip(image + 0.06 * rng.standard_normal(image.shape), 0, 1)).astype(np.uint8)
 
 
 def by_definition(image, radius, sigma):
@@ -42,7 +36,7 @@ def total_variation(image):
 @pytest.mark.parametrize("sigma", [25.5 / 255, 0.03, 0.5])
 @pytest.mark.parametrize("radius", [1, 3, 10])
 def test_weighted_median_agrees_with_the_definition(radius, sigma):
-    image = photograph() / 255
+    image = strong_photograph()
     expected = by_definition(image, radius, sigma)
     assert np.array_equal(OPERATOR(image, radius, sigma=sigma), expected)
     single = OPERATOR(image.astype(np.float32), radius, sigma=sigma)
@@ -51,8 +45,8 @@ def test_weighted_median_agrees_with_the_definition(radius, sigma):
 
 
 def test_range_sigma_is_the_original_by_default():
-    image = torch.from_numpy(photograph() / 255).permute(2, 0, 1)[None]
-    expected = by_definition(photograph() / 255, 4, 0.1)
+    image = torch.from_numpy(strong_photograph()).permute(2, 0, 1)[None]
+    expected = by_definition(strong_photograph(), 4, 0.1)
     assert np.array_equal(weighted_median_filter(image, 4)[0].permute(1, 2, 0).numpy(), expected)
     assert not np.array_equal(OPERATOR(image, 4)[0].permute(1, 2, 0).numpy(), expected)  # the paper's plain median
 
@@ -60,7 +54,7 @@ def test_range_sigma_is_the_original_by_default():
 @pytest.mark.parametrize("radius", range(1, 11))
 def test_plain_median_is_opencv_and_scipy(radius):
     cv2 = pytest.importorskip("cv2")
-    image = photograph(41, 57)
+    image = to_uint8(strong_photograph(41, 57))
     result = OPERATOR(image, radius)
     assert np.array_equal(result, cv2.medianBlur(image, 2 * radius + 1))
     size = (2 * radius + 1, 2 * radius + 1, 1)
@@ -68,13 +62,13 @@ def test_plain_median_is_opencv_and_scipy(radius):
 
 
 def test_very_large_sigma_is_the_plain_median():
-    image = photograph() / 255
+    image = strong_photograph()
     assert np.array_equal(OPERATOR(image, 3, sigma=1e4), OPERATOR(image, 3))
 
 
 @pytest.mark.parametrize("value, radius", [(3.25, 3), (5.5, 6), (6.5, 7), (7.75, 8), (1.0, 1), (1.49, 1)])
 def test_radius_is_rounded_with_halves_up(value, radius):
-    image = photograph()
+    image = to_uint8(strong_photograph())
     assert np.array_equal(OPERATOR(image, value), OPERATOR(image, radius))
 
 
@@ -90,7 +84,7 @@ def test_unrounded_values(sigma):
 
 
 def test_batch_equals_one_by_one():
-    images = torch.stack([torch.from_numpy(photograph(seed=s) / 255).permute(2, 0, 1).float() for s in range(3)])
+    images = torch.stack([torch.from_numpy(strong_photograph(seed=s)).permute(2, 0, 1).float() for s in range(3)])
     values = [1.0, 4.2, 10.0]
     for sigma in (math.inf, 0.1):
         together = OPERATOR(images, values, sigma=sigma)
@@ -99,7 +93,7 @@ def test_batch_equals_one_by_one():
 
 
 def test_strips_join_without_a_seam(monkeypatch):
-    image = photograph() / 255
+    image = strong_photograph()
     whole = [OPERATOR(image, 4, sigma=sigma) for sigma in (math.inf, 0.1)]
     monkeypatch.setattr("dpo_lib.operators.wmf.STRIP", 7 * image.shape[1])
     for expected, sigma in zip(whole, (math.inf, 0.1), strict=True):
@@ -108,14 +102,14 @@ def test_strips_join_without_a_seam(monkeypatch):
 
 @pytest.mark.parametrize("radius", [60, 100])  # counts beyond what 8 and 16 bits hold
 def test_large_windows(radius):
-    image = photograph(12, 17) // 16 * 16
+    image = to_uint8(strong_photograph(12, 17)) // 16 * 16
     result = OPERATOR(image, radius, check_range=False)
     size = (2 * radius + 1, 2 * radius + 1, 1)
     assert np.array_equal(result, ndimage.median_filter(image, size=size, mode="nearest"))
 
 
 def test_larger_radius_leaves_less_variation():
-    image = photograph(45, 62) / 255
+    image = strong_photograph(45, 62)
     variation = [total_variation(image)] + [total_variation(OPERATOR(image, r)) for r in VALUES]
     assert all(more > less for more, less in pairwise(variation))
     weighted = total_variation(OPERATOR(image, 5.5, sigma=0.1))  # keeps the edges, texture with them
@@ -139,7 +133,7 @@ def test_constant_image_and_zero_radius_change_nothing():
 
 @pytest.mark.parametrize("sigma", [math.inf, 0.1])
 def test_flips_and_transposes_commute(sigma):
-    image = photograph() / 255
+    image = strong_photograph()
     result = OPERATOR(image, 4, sigma=sigma)
     assert np.array_equal(OPERATOR(image[::-1].copy(), 4, sigma=sigma), result[::-1])
     assert np.array_equal(OPERATOR(image[:, ::-1].copy(), 4, sigma=sigma), result[:, ::-1])
@@ -148,12 +142,12 @@ def test_flips_and_transposes_commute(sigma):
 
 @pytest.mark.parametrize("shape", [(4, 4), (8, 8), (5, 90)])
 def test_any_size_works(shape):
-    image = photograph(*shape) / 255
+    image = strong_photograph(*shape)
     assert np.array_equal(OPERATOR(image, 10, sigma=0.1), by_definition(image, 10, 0.1))
 
 
 def test_input_is_not_changed():
-    image = torch.from_numpy(photograph() / 255).permute(2, 0, 1)[None].contiguous()
+    image = torch.from_numpy(strong_photograph()).permute(2, 0, 1)[None].contiguous()
     kept = image.clone()
     for sigma in (math.inf, 0.1):
         OPERATOR(image, 3, sigma=sigma).add_(1)
@@ -176,9 +170,8 @@ def test_bad_values():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 @pytest.mark.parametrize("sigma", [math.inf, 0.1])
 def test_gpu_agrees_with_cpu(sigma):
-    images = torch.stack([torch.from_numpy(photograph(seed=s) / 255).permute(2, 0, 1) for s in range(2)])
+    images = torch.stack([torch.from_numpy(strong_photograph(seed=s)).permute(2, 0, 1) for s in range(2)])
     on_gpu = OPERATOR(images.cuda(), [1.0, 7.75], sigma=sigma).cpu()
     assert torch.equal(on_gpu, OPERATOR(images, [1.0, 7.75], sigma=sigma))
