@@ -103,7 +103,7 @@ lock: setup ## resolve pyproject.toml into constraints.txt anew (one lock for CP
 	  -c $(VENV)/pins.in --no-annotate --no-header --quiet -o constraints.txt
 
 clean: ## remove caches, build outputs and what make reproduce made (not .venv, weights, results or trainings)
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache output/figures output/notebooks output/results test-artifacts
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache output/figures output/notebooks output/results test-artifacts
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -print0 | xargs -0 rm -rf
 
 FORCE:

@@ -89,7 +89,7 @@ def shape_hint(image: np.ndarray | torch.Tensor) -> str:
     >>> shape_hint(np.zeros((5, 7, 4))), shape_hint(torch.zeros(3, 5, 7)), shape_hint(np.zeros((5, 7, 2)))
     (': drop the alpha channel', ': add a batch axis', '')
     """
-    *_, first, _, last = (0, 0, 0, *image.shape)
+    *_, first, _, last = (0, 0, 0, *tuple(image.shape))
     channels, elsewhere = (last, first) if isinstance(image, np.ndarray) else (first, last)
     if image.ndim == 2 or (image.ndim in (3, 4) and channels == 1):
         return ": repeat a gray image three times"

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -42,8 +43,8 @@ def compare_figures(made: str | os.PathLike, committed: str | os.PathLike, noteb
 def compare_tables(made: str | os.PathLike, committed: str | os.PathLike, notebooks: Sequence[str]) -> Comparison:
     """Notebooks' tables and their rows in ``headline.json``, in two folders ``results``."""
     folders = [Path(folder) for folder in (made, committed)]
-    tables = [folder / "notebook_tables" for folder in folders]
-    found = _compare_files(*tables, [f"{name}.csv" for name in notebooks], table_difference)
+    tables, committed_tables = (folder / "notebook_tables" for folder in folders)
+    found = _compare_files(tables, committed_tables, [f"{name}.csv" for name in notebooks], table_difference)
     for name in notebooks:
         new, old = (headlines_of(folder / HEADLINE, name) for folder in folders)
         if new or old:
@@ -62,9 +63,9 @@ def figure_difference(made: str | os.PathLike, committed: str | os.PathLike) -> 
     new, old = (Image.open(path).convert("L") for path in (made, committed))
     if abs(new.width * old.height / (new.height * old.width) - 1) > 0.02:
         return f"{new.width} x {new.height} pixels, committed {old.width} x {old.height}"
-    new, old = (np.asarray(picture, dtype=np.float64) for picture in (new.resize(old.size), old))
-    _, similarity = structural_similarity(new, old, data_range=255, full=True)
-    drawn = (new < 250) | (old < 250)
+    first, second = (np.asarray(picture, dtype=np.float64) for picture in (new.resize(old.size), old))
+    _, similarity = structural_similarity(first, second, data_range=255, full=True)
+    drawn = (first < 250) | (second < 250)
     mean = float(similarity[drawn].mean()) if drawn.any() else 1.0
     return "" if mean > LEAST_SIMILARITY else f"structural similarity {mean:.3f}"
 
@@ -104,7 +105,7 @@ def headlines_of(path: str | os.PathLike, notebook: str) -> list[dict]:
     return [row for row in rows if row["source"] == notebook]
 
 
-def _agree(key: str, new: object, old: object, *, unit: str | None) -> bool:
+def _agree(key: str, new: Any, old: Any, *, unit: str | None) -> bool:
     if key in SETTINGS or not all(isinstance(number, (int, float)) for number in (new, old)):
         return new == old
     if key.endswith("_db") or unit == "dB":

@@ -131,7 +131,7 @@ def _read(file: BinaryIO, name: str, max_pixels: int) -> Pixels:
     file.seek(0)
     is_tiff = file.read(4) in TIFF_STARTS
     try:
-        image = _open(file, name, max_pixels)
+        image: Any = _open(file, name, max_pixels)  # of a TIFF it has tags, too
     except Image.UnidentifiedImageError:
         if not is_tiff:
             raise
@@ -154,7 +154,7 @@ def _read(file: BinaryIO, name: str, max_pixels: int) -> Pixels:
     return Pixels(_upright(image, np.asarray(image.convert("RGB"))), 255)
 
 
-def _read_one_channel(image: ImageFile.ImageFile, name: str) -> Pixels:
+def _read_one_channel(image: Any, name: str) -> Pixels:
     """Gray of more than 8 bits."""
     bits, white_is_zero = 16, False
     if image.format == "TIFF":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def evaluate(
         values = operator.parameters[0].test_values if operator.parameters else (None,)
     if on is None:
         on = "rgb" if operator.kind == "filter" else "luminance" if operator.target is None else "gray"
-    keywords = {} if check_range else {"check_range": False}
+    keywords: dict[str, Any] = {} if check_range else {"check_range": False}
     if len(getattr(network, "operators", ())) > 1:
         keywords["operator"] = operator.name
     operator, rows = kept_targets(operator, targets), []
@@ -86,7 +87,8 @@ def evaluate(
             if len(tensors) == 2:
                 inputs, target = tensors
             else:
-                inputs, target = operator.make_pair(*tensors, value, seeded(seed, number), check_range=check_range)
+                generator = seeded(seed, number)
+                inputs, target = operator.make_pair(tensors[0], value, generator, check_range=check_range)
             with torch.no_grad():
                 prediction = network(inputs, value, **keywords)
             rows.append(

@@ -153,8 +153,7 @@ def _as_arrays(image, data_range: float, name: str) -> tuple[np.ndarray, bool]:
     if isinstance(image, torch.Tensor):
         if image.dim() not in (3, 4) or image.shape[-3] not in (1, 3):
             raise ValueError(f"{name} must be a tensor (B, 3, H, W) or (3, H, W), got shape {tuple(image.shape)}")
-        array, is_8_bit = image.detach().cpu().movedim(-3, -1), image.dtype == torch.uint8
-        array = array.double().numpy()
+        array, is_8_bit = image.detach().cpu().movedim(-3, -1).double().numpy(), image.dtype == torch.uint8
     else:
         array = image[..., None] if image.ndim == 2 else image
         if array.ndim not in (3, 4) or array.shape[-1] not in (1, 3):

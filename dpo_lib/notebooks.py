@@ -118,7 +118,7 @@ def execute_notebook(
         except Exception as error:
             shutil.copyfile(temporary, failed)
             # papermill's own message is the whole traceback in colour; its last line says enough here
-            what = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else f"{type(error).__name__}: {error}"
+            what = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
             raise RuntimeError(f"{what.strip()} (see {failed})") from error
     failed.unlink(missing_ok=True)
     return time.monotonic() - start
@@ -252,7 +252,7 @@ def tidy_notebook(executed: str | os.PathLike, output: str | os.PathLike) -> Non
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:02d}"
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
-        joined = []
+        joined: list = []
         for part in cell.get("outputs", []):
             part.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
             if joined and part.output_type == "stream" and part.get("name") == joined[-1].get("name"):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import numpy as np
 import torch
 
 SAMPLINGS = ("log", "uniform", "integer")
+Value: TypeAlias = float | Sequence | np.ndarray | torch.Tensor | None  # what a caller may give, see `as_gamma`
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Parameter:
     low: float
     high: float
     sampling: str = "uniform"
-    default: float | None = None
+    default: float = None  # type: ignore[assignment]  # where none is given, the middle, see below
     test_values: tuple[float, ...] = ()
     unit: str = ""
 
@@ -70,7 +73,7 @@ class Parameter:
 
 
 def as_gamma(
-    value, *, parameters: Sequence[Parameter], batch: int, owner: str, check_range: bool = True
+    value: Value, *, parameters: Sequence[Parameter], batch: int, owner: str, check_range: bool = True
 ) -> torch.Tensor:
     """Bring a caller's parameter value(s) to a matrix with one row per image.
 

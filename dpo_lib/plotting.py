@@ -300,7 +300,7 @@ def scatter(
     _draw_lines(axis, {}, log=log)
     axis.margins(x=0.15)
     axis.autoscale_view()  # the labels need the limits
-    taken = []
+    taken: list = []
     for x, y, text in (point for points in groups.values() for point in points):
         place = axis.transData.transform((x, y))
         crowded = any((np.abs(place - other) < LABEL_PIXELS).all() for other in taken)

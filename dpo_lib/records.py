@@ -71,7 +71,7 @@ def provenance(**facts) -> dict:
     return {**facts, "date": now, "commit": commit(), "versions": versions(), "platform": sys.platform}
 
 
-def write_json(path: str | os.PathLike, content) -> Path:
+def write_json(path: str | os.PathLike, content: object) -> Path:
     """Write JSON, whole or not at all."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")

@@ -82,3 +82,26 @@ def test_test_files_do_not_import_each_other():
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert not any(name.startswith(("test_", "tests", "conftest")) for name in names), path.name
+
+
+CALLED = ("__init__", "__call__")
+
+
+def public_functions(path: Path):
+    """The functions and methods that a module offers, by name."""
+    waiting = [("", node) for node in ast.parse(path.read_text(encoding="utf-8")).body]
+    for owner, node in waiting:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            waiting += [(f"{node.name}.", inner) for inner in node.body]
+        elif isinstance(node, ast.FunctionDef) and (node.name in CALLED or not node.name.startswith("_")):
+            yield owner + node.name, node
+
+
+def test_public_functions_are_annotated():
+    for path in PACKAGE.rglob("*.py"):
+        for name, function in public_functions(path):
+            given = function.args
+            bare = [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs) if a.annotation is None]
+            bare = [argument for argument in bare if argument not in ("self", "cls")]
+            result = function.returns is not None or function.name == "__init__"
+            assert not bare and result, f"{path.name}: {name} leaves {bare or 'its result'} without a type"

@@ -14,6 +14,7 @@ from ..images import as_batch
 from ..models.base_network import INPUT_RANGE, MINIMUM_SIZE
 from ..models.decoupled import DecoupledNetwork, PlainNetwork
 from ..models.layers import Convolution
+from ..parameters import Value
 
 METHODS = ("pca", "tsne")
 COLUMNS = 8192  # of the kernel matrix that are turned to float64 at once
@@ -62,7 +63,7 @@ def multi_path(
     net: DecoupledNetwork,
     layer: str,
     x: torch.Tensor,
-    value=None,
+    value: Value = None,
     *,
     operator: str | None = None,
     check_range: bool = True,
@@ -100,7 +101,12 @@ def multi_path(
 
 
 def multi_path_forward(
-    net: DecoupledNetwork, image: torch.Tensor, value=None, *, operator: str | None = None, check_range: bool = True
+    net: DecoupledNetwork,
+    image: torch.Tensor,
+    value: Value = None,
+    *,
+    operator: str | None = None,
+    check_range: bool = True,
 ) -> torch.Tensor:
     """The whole network with every generated convolution in its multi-path form.
 
@@ -124,7 +130,7 @@ def multi_path_forward(
         names = [name for name in _names(net) if name not in net.weight_learning_network.fixed]
         blocks = {name: _MultiPath(_convolution(net, name), *kernel_paths(net, name), code) for name in names}
         weights |= dict.fromkeys(blocks, torch.empty(0))  # so that no generated kernel can be used by mistake
-        layers = [blocks.get(layer.name, layer) for layer in net.base_network.convolutions]
+        layers: list = [blocks.get(layer.name, layer) for layer in net.base_network.convolutions]
         base_network = net.base_network.sharing(layers=layers)
         return base_network(batch.to(base_network.scale.dtype), weights).to(batch)
 
@@ -148,7 +154,7 @@ class _MultiPath:
 def compare_kernels(
     net_a: DecoupledNetwork | PlainNetwork,
     net_b: DecoupledNetwork | PlainNetwork,
-    value=None,
+    value: Value = None,
     *,
     operator: str | None = None,
 ) -> list[dict]:
@@ -246,7 +252,7 @@ def disguise(net: PlainNetwork, *, factor: float = 1.0, seed: int = 0) -> PlainN
     if factor <= 0 or any(layer.depthwise for layer in layers):
         raise ValueError(f"expected a positive factor and no depthwise convolutions, got factor {factor}")
     generator = torch.Generator().manual_seed(seed)
-    found = PlainNetwork(net.base_network, net.weights)
+    found = PlainNetwork(net.base_network, dict(net.weights.items()))
     weights, base_network = found.weights, found.base_network
     orders, entering, skip, last = [], torch.arange(layers[0].in_channels), torch.empty(0), layers[-1]
     for number, layer in enumerate(layers, start=1):
@@ -477,6 +483,6 @@ def _convolution(net: DecoupledNetwork, layer: str) -> Convolution:
 
 def _weights(net: DecoupledNetwork | PlainNetwork, value, operator: str | None) -> Mapping[str, torch.Tensor]:
     if isinstance(net, PlainNetwork):
-        return net.weights
+        return dict(net.weights.items())
     with torch.no_grad():
         return net.weights(value, operator=operator)

@@ -12,7 +12,7 @@ from ..images import as_batch, to_numpy
 from ..models.base_network import MINIMUM_SIZE, BaseNetwork, edge_map
 from ..models.decoupled import DecoupledNetwork
 from ..models.layers import Convolution
-from ..parameters import as_gamma
+from ..parameters import Value, as_gamma
 
 THRESHOLD = 0.025
 KINDS = {"non-edge": (0.0, 0.3), "moderate edge": (0.8, 0.9), "strong edge": (0.98, 1.0)}  # quantiles, see pick_points
@@ -127,7 +127,7 @@ class ReceptiveField:
     @property
     def extent(self) -> np.ndarray:
         """Height and width in pixels of the smallest box around each field: int (K, 2); 0 for an empty one."""
-        sides = [self.mask.any(axis=axis) for axis in (2, 1)]
+        sides: list[np.ndarray] = [np.asarray(self.mask.any(axis=axis)) for axis in (2, 1)]
         spans = [side.shape[1] - side.argmax(1) - side[:, ::-1].argmax(1) for side in sides]
         return np.stack([np.where(side.any(1), span, 0) for side, span in zip(sides, spans, strict=True)], axis=1)
 
@@ -165,8 +165,8 @@ class ReceptiveField:
 def effective_receptive_field(
     net: DecoupledNetwork,
     image: np.ndarray | torch.Tensor,
-    value=None,
-    points=(),
+    value: Value = None,
+    points: Sequence | np.ndarray = (),
     *,
     operator: str | None = None,
     check_range: bool = True,

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 from ..apply import FORMATS, apply_to_files, image_function, output_paths
 from ..files import writable_folder
+from ..models.parameterized import ParameterizedNetwork
 from ..models.pretrained import load_any
-from ..operators import OPERATORS
+from ..operators import OPERATORS, Operator
 from ..records import device_name
 from .parser import Parser, nearest
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         device_name(given.device)  # an unknown device is said before anything is done
+        what: ParameterizedNetwork | Operator
         if given.model:
             what = load_any(given.model, device=given.device)
         elif given.operator in OPERATORS:

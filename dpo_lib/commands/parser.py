@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong in one line, without argparse's usage, and exit with 2."""
         self.exit(2, f"error: {' '.join(message.split())}: {self.prog} --help says more\n")
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As argparse's, but an unknown option is said first: often it is why another one seems to be missing."""
         words = list(sys.argv[1:] if args is None else args)
         for word in self._own(words):

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 
@@ -62,15 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = [image for folder in given.images for image in load_folder(folder)]
         initial = None if given.initial is None else load_any(given.initial)
         targets = given.targets or out.parent / "targets"
-        settings = {"device": given.device, "minutes": given.minutes, "targets": targets, "jobs": given.jobs}
-        result = train(operators, images, config, out=out, initial=initial, **settings)
+        settings: dict[str, Any] = {"device": given.device, "minutes": given.minutes, "jobs": given.jobs}
+        result = train(operators, images, config, out=out, initial=initial, targets=targets, **settings)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if not result.leads:
         return 0
     rain = None if given.rain is None else "of pairs"
-    facts = {"name": given.name or "", "rain": rain, "initial": initial}
+    facts: dict[str, Any] = {"name": given.name or "", "rain": rain, "initial": initial}
     path = save_run(out, result, config, files=file_list(files), images=len(images), **facts)
     print(f"{result.steps} of {config.steps} steps; wrote {path}")
     return 0

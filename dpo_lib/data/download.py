@@ -153,8 +153,9 @@ def _unpack(archive: Path, inside: str, destination: Path) -> None:
             for member in tar:
                 path = PurePosixPath(member.name)
                 # only the last part of the name is used: no member can be written outside the folder
-                if member.isfile() and path.parent == PurePosixPath(inside):
-                    with tar.extractfile(member) as source, open(temporary / path.name, "wb") as target:
+                source = tar.extractfile(member) if path.parent == PurePosixPath(inside) else None
+                if member.isfile() and source is not None:
+                    with source, open(temporary / path.name, "wb") as target:
                         shutil.copyfileobj(source, target)
                     count += 1
         if not count:

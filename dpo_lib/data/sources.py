@@ -153,7 +153,7 @@ def load_folder(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1 (or None for all images), got {limit}")
     files = _as_files(folder)
-    images = []
+    images: list[np.ndarray] = []
     for path in files:
         if len(images) == limit:
             break

@@ -79,7 +79,7 @@ def usual_sets(
     usual = SET_OF if rain is None else {**SET_OF, "derain": "rain"}
     names = {operator: usual.get(operator, "photographs") for operator in operators}
     sets = {
-        name: _rain_test_set(rain, limit) if name == "rain" else image_set(name, folder, limit=limit)
+        name: _rain_test_set(rain, limit) if name == "rain" and rain is not None else image_set(name, folder, limit=limit)
         for name in dict.fromkeys(names.values())
     }
     return {operator: sets[name] for operator, name in names.items()}
@@ -87,6 +87,7 @@ def usual_sets(
 
 def _rain_test_set(folder: str | os.PathLike, limit: int | None) -> ImageSet:
     pairs = itertools.islice(rain_pairs(folder, split="test"), limit)
+    named: dict[str, np.ndarray | tuple[np.ndarray, np.ndarray]]
     named = {f"pair{number:03d}": pair for number, pair in enumerate(pairs)}
     return ImageSet(f"{Path(folder).resolve().name}, test pairs", named, file_list(folder))
 

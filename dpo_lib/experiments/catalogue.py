@@ -234,7 +234,8 @@ def middle_half(name: str) -> tuple[float, float]:
     low, high = VALUES[name][0], VALUES[name][-1]
     log = OPERATORS[name].parameters[0].sampling == "log"
     ends = (low * (high / low) ** part if log else low + (high - low) * part for part in (0.25, 0.75))
-    return tuple(float(f"{end:.4g}") for end in ends)
+    first, second = (float(f"{end:.4g}") for end in ends)
+    return first, second
 
 
 def _other_questions() -> Iterator[Experiment]:

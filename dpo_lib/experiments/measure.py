@@ -14,6 +14,7 @@ from ..data.test_sets import ImageSet
 from ..evaluation import evaluate, summarise
 from ..files import sha256_of
 from ..models.parameterized import ParameterizedNetwork
+from ..parameters import Value
 from ..records import provenance, write_json, write_rows
 from .catalogue import Experiment
 
@@ -28,7 +29,7 @@ class ToldOtherwise:
     def __init__(self, network: ParameterizedNetwork, told: str):
         self.network, self.told, self.operators = network, told, network.operators
 
-    def __call__(self, image: torch.Tensor, value, *, operator: str, check_range: bool = True) -> torch.Tensor:
+    def __call__(self, image: torch.Tensor, value: Value, *, operator: str, check_range: bool = True) -> torch.Tensor:
         gamma_code = self.network.gamma_code
         code = gamma_code(value, operator=operator, batch=len(image), check_range=check_range)
         wrong = gamma_code.table[gamma_code.index(self.told)].expand(len(image), -1)

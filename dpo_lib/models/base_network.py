@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -295,7 +295,9 @@ class BaseNetwork(nn.Module):
             return torch.cat([self(*one) for one in self.one_by_one(image, weights, codes)])
         return self.finish(image, self.advance(self.begin(image, codes), weights))
 
-    def one_by_one(self, image, weights, codes):
+    def one_by_one(
+        self, image: torch.Tensor, weights: Mapping[str, torch.Tensor], codes: torch.Tensor | None
+    ) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor | None]]:
         """Arguments of `forward` for each image alone: quicker on CPUs, which keep one image's layers in their cache
         (and whose gradients of grouped convolutions are slow).
         """

@@ -12,7 +12,7 @@ from .decoupled import DecoupledNetwork
 from .network_config import NetworkConfig
 from .parameterized import ParameterizedNetwork
 from .transfer import all_weights
-from .weight_learning import WeightLearningNetwork
+from .weight_learning import WeightLearningNetwork, last_linear
 
 # the last two are trained at the two ends of the range and interpolated between
 END_POINT_MODELS = {"interpolation": "conv(all)+norm(all)", "adafm": "norm(all)"}
@@ -115,7 +115,7 @@ def build_model(
 
 
 def interpolated(
-    low: DecoupledNetwork, high: DecoupledNetwork, *, generated: str = "conv(all)+norm(all)"
+    low: ParameterizedNetwork, high: ParameterizedNetwork, *, generated: str = "conv(all)+norm(all)"
 ) -> DecoupledNetwork:
     """One network out of two for the ends of the range: its weights run linearly from the first's to the second's.
 
@@ -144,7 +144,8 @@ def interpolated(
         ends = [all_weights(one) for one in (low, high)]
         for name, weight in net.weight_learning_network.fixed.items():
             weight.copy_(ends[0][name])
-        for name, head in net.weight_learning_network.heads.items():
+        for name, module in net.weight_learning_network.heads.items():
+            head = last_linear(module)
             first, second = (end[name].flatten() for end in ends)
             head.bias.copy_((second + first) / 2)
             head.weight.copy_((second - first)[:, None] / 2)

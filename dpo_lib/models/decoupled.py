@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..parameters import Parameter
+from ..parameters import Parameter, Value
 from .base_network import BaseNetwork
 from .network_config import NetworkConfig
 from .parameterized import ParameterizedNetwork
@@ -55,7 +55,7 @@ class DecoupledNetwork(ParameterizedNetwork):
         )
 
     def weights(
-        self, value=None, *, operator: str | None = None, check_range: bool = True
+        self, value: Value = None, *, operator: str | None = None, check_range: bool = True
     ) -> dict[str, torch.Tensor]:
         """The base network's weights for one parameter value: name to tensor, without a batch axis."""
         return self.generate(self.gamma_code(value, operator=operator, check_range=check_range))
@@ -76,7 +76,7 @@ class DecoupledNetwork(ParameterizedNetwork):
         """Run once what does not depend on the parameters: ``net.tuner(image)(value)`` is ``net(image, value)``."""
         return SingleLayerTuner(self, image)
 
-    def at(self, value=None, *, operator: str | None = None, check_range: bool = True) -> PlainNetwork:
+    def at(self, value: Value = None, *, operator: str | None = None, check_range: bool = True) -> PlainNetwork:
         """A plain module for one parameter value: weights baked in, same output, ready for export."""
         with torch.no_grad():
             weights = self.weights(value, operator=operator, check_range=check_range)
@@ -93,4 +93,4 @@ class PlainNetwork(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Tensor (B, 3, H, W) to tensor (B, 3, H, W)."""
-        return run(self.base_network, image, self.weights)
+        return run(self.base_network, image, dict(self.weights.items()))

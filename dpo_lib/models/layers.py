@@ -135,7 +135,7 @@ def dilated_layers(
     >>> len(layers), sum(math.prod(layer.weight_shape) for layer in layers)
     (20, 696256)
     """
-    specs = [(4 + codes, width, {}), (width, width, {}), (width, width, {"stride": 2})]
+    specs: list[tuple[int, int, dict]] = [(4 + codes, width, {}), (width, width, {}), (width, width, {"stride": 2})]
     for dilation in dilations:
         if depthwise:
             specs += [
@@ -193,7 +193,8 @@ def pyramid_layers(
         first, second = {"opens_block": True}, {"closes_block": True}
         return [(width, width, {"activation": "before", **place}) for place in (first, second)]
 
-    linear, down, up = {"activation": "none"}, {"kernel_size": 2, "stride": 2}, {"kernel_size": 1, "shuffles": True}
+    linear: dict = {"activation": "none"}
+    down, up = {"kernel_size": 2, "stride": 2}, {"kernel_size": 1, "shuffles": True}
     specs = [(4 * 3 + codes, widths[0], linear)]
     for level, width in enumerate(widths):
         if level:

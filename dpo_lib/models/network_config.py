@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from .base_network import NORMALISATIONS, OUTPUTS, BaseNetwork
 from .layers import DILATIONS, PADDINGS, WIDTHS, dilated_layers, pyramid_layers
@@ -96,7 +97,8 @@ class NetworkConfig:
 
     def base_network(self, codes: int = 0) -> BaseNetwork:
         """The untrained base network, with `codes` extra input channels."""
-        settings = {"codes": codes, "outputs": 6 if self.output == "gate" else 3, "padding": self.padding}
+        outputs = 6 if self.output == "gate" else 3
+        settings: dict[str, Any] = {"codes": codes, "outputs": outputs, "padding": self.padding}
         if self.base == "pyramid":
             layers = pyramid_layers(widths=self.widths, blocks=self.blocks, tail=self.tail, **settings)
         else:

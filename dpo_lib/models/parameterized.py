@@ -9,10 +9,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ..images import as_batch
-from ..parameters import Parameter, as_gamma
-from .base_network import INPUT_RANGE, MINIMUM_SIZE
+from ..images import AnyImage, as_batch
+from ..parameters import Parameter, Value, as_gamma
+from .base_network import INPUT_RANGE, MINIMUM_SIZE, BaseNetwork
 from .network_config import OPERATOR_CODES, RESCALINGS, NetworkConfig
+from .weight_learning import WeightLearningNetwork
 
 EMBEDDING_SIZE = 8
 
@@ -80,7 +81,12 @@ class GammaCode(nn.Module):
         return names.index(operator)
 
     def forward(
-        self, value=None, *, operator: str | Sequence[str] | None = None, batch: int = 1, check_range: bool = True
+        self,
+        value: Value = None,
+        *,
+        operator: str | Sequence[str] | None = None,
+        batch: int = 1,
+        check_range: bool = True,
     ) -> torch.Tensor:
         """Codes, tensor (batch, codes): the operator's coordinates, then its parameters in [-1, 1] (0 where it has
         fewer than others).
@@ -103,7 +109,7 @@ class GammaCode(nn.Module):
             rows.append(self._rows(row[None] if row is not None else None, index, 1, check_range))
         return torch.cat(rows)
 
-    def _rows(self, value, index: int, batch: int, check_range: bool) -> torch.Tensor:
+    def _rows(self, value: Value, index: int, batch: int, check_range: bool) -> torch.Tensor:
         name, parameters = list(self.operators.items())[index]
         gamma = as_gamma(value, parameters=parameters, batch=batch, owner=name, check_range=check_range)
         code = rescale(gamma, parameters, rescaling=self.rescaling).to(self.table)
@@ -126,6 +132,9 @@ class ParameterizedNetwork(nn.Module):
     **settings
         Changes to `config`, by the names of its fields.
     """
+
+    base_network: BaseNetwork
+    weight_learning_network: WeightLearningNetwork
 
     def __init__(
         self,
@@ -177,7 +186,14 @@ class ParameterizedNetwork(nn.Module):
         """Images (B, 3, H, W) and codes (B, codes) to images."""
         raise TypeError(f"{type(self).__name__} does not say how it answers")
 
-    def forward(self, image, value=None, *, operator: str | Sequence[str] | None = None, check_range: bool = True):
+    def forward(
+        self,
+        image: AnyImage,
+        value: Value = None,
+        *,
+        operator: str | Sequence[str] | None = None,
+        check_range: bool = True,
+    ) -> AnyImage:
         """Answer for the image(s) at the parameter value(s).
 
         Parameters

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..images import as_batch
+from ..parameters import Value
 from .base_network import INPUT_RANGE, MINIMUM_SIZE, Features
 from .fused import activate_and_convolve, working_room
 from .parameterized import ParameterizedNetwork
@@ -91,7 +92,9 @@ class SingleLayerTuner:
         return sum(x.numel() * x.element_size() for x in kept.values())
 
     @torch.no_grad()
-    def __call__(self, value=None, *, operator: str | Sequence[str] | None = None, check_range: bool = True):
+    def __call__(
+        self, value: Value = None, *, operator: str | Sequence[str] | None = None, check_range: bool = True
+    ) -> np.ndarray | torch.Tensor:
         """Answer at the parameter value(s): as ``network(image, value, operator=operator)``.
 
         Parameters
@@ -105,7 +108,7 @@ class SingleLayerTuner:
         """
         network, base = self.network, self.network.base_network
         code = network.gamma_code(value, operator=operator, batch=len(self.image), check_range=check_range)
-        weights = network.generate(code)
+        weights = network.generate(code)  # type: ignore[operator]  # of DecoupledNetwork, which knows this module
         if self.only_activation and self.image.device.type == "cpu":
             scale, shift = base.scale_and_shift(self.layer, weights)
             last = weights[base.convolutions[-1].name]

@@ -50,7 +50,8 @@ def run(network: BaseNetwork, image: torch.Tensor, weights: Mapping[str, torch.T
     learning = image.requires_grad or any(weight.requires_grad for weight in weights.values())
     if network.normalisation != "kernel" or network.step == 2 or (learning and torch.is_grad_enabled()):
         return network(image, weights)
-    return torch.cat([run_in_tiles(network, *one) for *one, _ in network.one_by_one(image, weights, None)])
+    alone = network.one_by_one(image, weights, None)
+    return torch.cat([run_in_tiles(network, one, own) for one, own, _ in alone])
 
 
 def run_in_tiles(
@@ -102,6 +103,7 @@ def run_in_tiles(
             size = (1, part.shape[1], padded.bottom // factor, padded.right // factor)
             coarse = torch.empty(size, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
         coarse[core.shrunk(factor).window] = part[core.within(outer).shrunk(factor).window]
+    assert coarse is not None  # there is a tile at least
     coarse = network.advance(network.features(coarse, layer=down + 1), weights, until=up).x
     result = torch.empty_like(image)
     for core, outer in _tiles(padded, tile_px, before + after, step):

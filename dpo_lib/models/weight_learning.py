@@ -172,7 +172,7 @@ class WeightLearningNetwork(nn.Module):
 
 def last_linear(head: nn.Module) -> nn.Linear:
     """The layer of a head that gives the weights."""
-    return head if isinstance(head, nn.Linear) else head[-1]
+    return head if isinstance(head, nn.Linear) else head[-1]  # type: ignore[index]
 
 
 def _head(codes: int, size: int, deviation: float, hidden: int, relu: bool) -> nn.Module:

@@ -92,7 +92,7 @@ def _source_of_module(name: str) -> str:
         if module in seen:
             continue
         seen.add(module)
-        text = Path(importlib.import_module(module).__file__).read_text(encoding="utf-8")
+        text = Path(str(importlib.import_module(module).__file__)).read_text(encoding="utf-8")
         package = module.rpartition(".")[0]
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and node.level:
@@ -100,5 +100,5 @@ def _source_of_module(name: str) -> str:
                 if found.startswith(PACKAGE + "."):
                     waiting.append(found)
     for module in sorted(seen):
-        digest.update(Path(importlib.import_module(module).__file__).read_bytes())
+        digest.update(Path(str(importlib.import_module(module).__file__)).read_bytes())
     return digest.hexdigest()

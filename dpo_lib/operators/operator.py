@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..images import as_batch, to_numpy
-from ..parameters import Parameter, as_gamma
+from ..images import AnyImage, as_batch, to_numpy
+from ..parameters import Parameter, Value, as_gamma
 
 __all__ = ["Operator", "Operators", "Parameter", "as_operators", "broadcast"]
 
@@ -18,7 +19,7 @@ KINDS = ("filter", "restoration")
 PRECISIONS = (torch.float32, torch.float64)  # in half precision, solvers and thresholds give wrong pictures silently
 
 
-def broadcast(value, image: torch.Tensor) -> torch.Tensor:
+def broadcast(value: float | torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     """A number or one value per image as a tensor (B, 1, 1, 1) of the image's dtype and device."""
     value = torch.as_tensor(value, dtype=image.dtype, device=image.device)
     return value.reshape(-1, 1, 1, 1).expand(image.shape[0], 1, 1, 1)
@@ -67,7 +68,9 @@ class Operator:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         object.__setattr__(self, "parameters", tuple(self.parameters))
 
-    def __call__(self, image, value=None, *, check_range: bool = True, **settings):
+    def __call__(
+        self, image: AnyImage, value: Value = None, *, check_range: bool = True, **settings: Any
+    ) -> AnyImage:
         """Apply the operator.
 
         Parameters
@@ -108,8 +111,14 @@ class Operator:
         return torch.stack(columns, dim=1) if columns else torch.zeros(n, 0, dtype=torch.float64)
 
     def make_pair(
-        self, image, value=None, generator: torch.Generator | int | None = None, *, check_range: bool = True, **settings
-    ):
+        self,
+        image: AnyImage,
+        value: Value = None,
+        generator: torch.Generator | int | None = None,
+        *,
+        check_range: bool = True,
+        **settings: Any,
+    ) -> tuple[AnyImage, AnyImage]:
         """What a network is shown and what it should answer.
 
         Returns

@@ -75,16 +75,16 @@ def rolling_guidance_filter(
     >>> bool(result[..., :16].max() < 0.02), bool(result[..., 16:].min() > 0.49)
     (True, True)
     """
-    sigma_s = broadcast(sigma_s, image).flatten().tolist()
-    if not all(0 < s < math.inf for s in (*sigma_s, sigma_r)) or iterations < 1:
+    sigmas = broadcast(sigma_s, image).flatten().tolist()
+    if not all(0 < s < math.inf for s in (*sigmas, sigma_r)) or iterations < 1:
         raise ValueError(
             f"rgf needs sigma_s > 0, sigma_r > 0 and iterations >= 1, "
-            f"got sigma_s {sigma_s}, sigma_r {sigma_r}, iterations {iterations}"
+            f"got sigma_s {sigmas}, sigma_r {sigma_r}, iterations {iterations}"
         )
     # a GPU wants the channels in one piece, a CPU one at a time so that they stay in its cache
     together = 1 if image.device.type == "cpu" else image.shape[1]
     results = []
-    for planes, sigma in zip(image, sigma_s, strict=True):
+    for planes, sigma in zip(image, sigmas, strict=True):
         blur = _Blur(planes, sigma)
         results.append(torch.cat([_filter(part, blur, sigma_r, iterations) for part in planes.split(together)]))
     return torch.stack(results)
@@ -119,7 +119,8 @@ class _Blur:
     """Gaussian weighted sums of (..., H, W), no normalisation, as products with banded matrices."""
 
     def __init__(self, like: torch.Tensor, sigma: float):
-        down, up = [], []  # (axis, blocks), to the small grid and back
+        down: list = []  # (axis, blocks), to the small grid
+        up: list = []  # and back
         for axis, size in ((-1, like.shape[-1]), (-2, like.shape[-2])):
             pixels = torch.arange(size, dtype=torch.float64)
             if sigma < FACTORED_FROM:

@@ -75,15 +75,15 @@ def weighted_median_filter(
     >>> weighted_median_filter(image, 1, sigma=math.inf)[0, 0, 2, 3].item() == image[0, 0, 0, 0].item()
     True
     """
-    radius = broadcast(radius, image).flatten().tolist()
-    if not all(0 <= r < math.inf for r in radius) or not sigma > 0 or levels < 2:
+    radii = broadcast(radius, image).flatten().tolist()
+    if not all(0 <= r < math.inf for r in radii) or not sigma > 0 or levels < 2:
         raise ValueError(
-            f"wmf needs radius >= 0, sigma > 0 and levels >= 2, got radius {radius}, sigma {sigma}, levels {levels}"
+            f"wmf needs radius >= 0, sigma > 0 and levels >= 2, got radius {radii}, sigma {sigma}, levels {levels}"
         )
     return torch.stack(
         [
             torch.stack([_filter_plane(plane, math.floor(r + 0.5), sigma, levels) for plane in planes])
-            for planes, r in zip(image, radius, strict=True)
+            for planes, r in zip(image, radii, strict=True)
         ]
     )
 
@@ -157,13 +157,14 @@ def _window_counts(chosen: torch.Tensor, radius: int) -> torch.Tensor:
 def _sliding_sum(x: torch.Tensor, length: int, dim: int) -> torch.Tensor:
     """Sums over `length` neighbours along `dim`, built of sums over 1, 2, 4, ... neighbours."""
     size = x.shape[dim] - length + 1
-    total, reached, width = None, 0, 1
+    total: torch.Tensor | None = None
+    reached, width = 0, 1
     while True:
         if length & width:
             part = x.narrow(dim, reached, size)
             total = part.clone() if total is None else total.add_(part)
             reached += width
-        if reached == length:
+        if total is not None and reached == length:
             return total
         rest = x.shape[dim] - width
         x = x.narrow(dim, 0, rest) + x.narrow(dim, width, rest)

@@ -195,8 +195,8 @@ class TargetBank:
             targets.append(target)
             values.append(F.pad(value, (0, self.value_columns - len(value))))
             names.append(entry.operator.name)
-        inputs, targets = (torch.cat(crops).float().to(self.device) for crops in (inputs, targets))
-        return Batch(inputs, targets, torch.stack(values), names)
+        shown, target = (torch.cat(crops).float().to(self.device) for crops in (inputs, targets))
+        return Batch(shown, target, torch.stack(values), names)
 
     def image_of(self, entry: Entry) -> torch.Tensor:
         """An entry's input, or, of a degradation, its clean image: (1, 3, H, W) on the CPU."""
@@ -217,7 +217,7 @@ class TargetBank:
         """
         turn, image = divmod(index, len(self.images))
         operator = self.operators[(self.numbers[image] + turn) % len(self.operators)]
-        generator = seeded(self.seed, zlib.crc32(np.ascontiguousarray(self.images[image])), turn)
+        generator = seeded(self.seed, zlib.crc32(np.ascontiguousarray(self.images[image]).data), turn)
         flips = tuple((torch.rand(3, generator=generator) < 0.5).tolist())
         return Entry(image, flips, operator, self._value(operator, generator))
 

@@ -58,7 +58,7 @@ def identity(operators: Mapping[str, Operator], images: Sequence[np.ndarray], co
     return json.loads(json.dumps({**run, "config": asdict(config)}))
 
 
-def differences(saved, wanted, path: str = "") -> list[str]:
+def differences(saved: object, wanted: object, path: str = "") -> list[str]:
     """Where two identities differ, in words.
 
     >>> differences({"config": {"seed": 1, "steps": 5}}, {"config": {"seed": 2, "steps": 5}})

@@ -65,7 +65,7 @@ def train_ends(
         initial = results[-1].network
         if not results[-1].finished:
             break
-    network = interpolated(results[0].network, initial, generated=END_POINT_MODELS[config.network.model])
+    network = interpolated(results[0].network, results[-1].network, generated=END_POINT_MODELS[config.network.model])
     sums = {name: sum(getattr(result, name) for result in results) for name in ("steps", "samples", "seconds")}
     finished = len(results) == 2 and results[-1].finished
     return replace(results[0], network=network.eval(), finished=finished, **sums)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 
 import torch
 
@@ -11,7 +12,7 @@ from ..models.baselines import build_model
 from ..models.network_config import NetworkConfig
 from ..models.parameterized import ParameterizedNetwork
 from ..models.transfer import copy_weights
-from ..operators.operator import Operators, as_operators
+from ..operators.operator import Operator, Operators, as_operators
 from ..timing import time_ms
 from .bank import Batch
 from .config import TrainConfig
@@ -52,7 +53,7 @@ def bfloat16_pays(device: torch.device) -> bool:
         torch.conv2d(x, weight, padding=1).sum().backward()
 
     times = [
-        time_ms(lambda dtype=dtype: pass_both_ways(dtype), device=device, repeats=9)
+        time_ms(functools.partial(pass_both_ways, dtype), device=device, repeats=9)
         for dtype in (torch.float32, torch.bfloat16)
     ]
     return times[1] < 0.8 * times[0]
@@ -78,7 +79,7 @@ class Learner:
 
     def __init__(
         self,
-        operators,
+        operators: Mapping[str, Operator],
         config: TrainConfig,
         device: torch.device,
         initial: ParameterizedNetwork | None,

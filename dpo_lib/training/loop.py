@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ def train(
     workers.check_batches([phase.batch_size for phase in config.phases])
     out = None if out is None else writable_folder(out)
     learner = Learner(operators, config, device, initial, workers)
-    state = {"step": 0, "samples": 0, "seconds": 0.0}
+    state: dict[str, Any] = {"step": 0, "samples": 0, "seconds": 0.0}
     kept = {"run": identity(operators, images, config), "modules": learner.modules, "state": state}
     if out is not None and (out / "checkpoint.pt").exists():
         load_checkpoint(out / "checkpoint.pt", **kept)
@@ -148,7 +149,8 @@ class _Banks:
     def __init__(self, operators, images, config: TrainConfig, workers: Workers, progress: bool, targets, jobs: int):
         self.operators, self.images, self.config, self.workers = operators, images, config, workers
         self.progress, self.targets, self.jobs = progress, targets, jobs
-        self.number, self.bank = None, None
+        self.number = -1  # no phase yet
+        self.bank: TargetBank
 
     @property
     def phase(self) -> Phase:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -48,7 +50,7 @@ class Optimizer:
         self.others = [p for p in network.parameters() if p.requires_grad and id(p) not in taken]
         # views of the kernels' memory, one matrix each, that torch's Muon can take for parameters
         self.matrices = [(parameter, view, nn.Parameter(view(parameter.data))) for parameter, view in kernels]
-        self.parts = {}
+        self.parts: dict[str, tuple[torch.optim.Optimizer, float]] = {}
         if self.others:
             fused = self.others[0].device.type == "cuda"
             adamw = torch.optim.AdamW(self.others, lr=learning_rate, weight_decay=weight_decay, fused=fused)
@@ -85,9 +87,9 @@ class Optimizer:
 def _kernels(network: ParameterizedNetwork) -> list:
     """Every trained kernel as a matrix: pairs of a parameter and a function that gives the matrix inside it."""
     learning = network.weight_learning_network
-    found = []
+    found: list[tuple] = []
 
-    def add(parameter: nn.Parameter, view) -> None:
+    def add(parameter: torch.Tensor, view: Callable[..., torch.Tensor]) -> None:
         if parameter.requires_grad:
             found.append((parameter, view))
 

@@ -110,9 +110,13 @@ class Board(ipywidgets.VBox):
         self.with_operator.layout.width = "170px"
         self.save = ipywidgets.Button(description="PNG", icon="download", tooltip="a link to the answer as shown")
         self.save.layout.width = "80px"
-        self.text, self.link, self.sliders, self.pictures = ipywidgets.HTML(), ipywidgets.HTML(), [], {}
-        self._line, self._timer, self._sent, self._left = "", None, {}, None
-        self._numbers, self._took_ms = {}, 0.0
+        self.text, self.link = ipywidgets.HTML(), ipywidgets.HTML()
+        self.sliders: list[ipywidgets.Widget] = []
+        self.pictures: dict[str, ipywidgets.Image] = {}
+        self._line, self._took_ms, self._left = "", 0.0, None
+        self._timer: asyncio.TimerHandle | None = None
+        self._sent: dict[str, tuple] = {}
+        self._numbers: dict[str, float] = {}
         for part, action in (
             (self.operator_list, self._change_operator),
             (self.upload, self._take_upload),
@@ -294,7 +298,7 @@ class Board(ipywidgets.VBox):
             source, lossless = (name, True) if title == first else (result, not quick)
             sent, where, was_lossless = self._sent.get(title, (None, None, False))
             if again or sent is not source or where != place or (lossless and not was_lossless):
-                part = to_numpy(result)[window(result.shape[2:], **place)]
+                part = to_numpy(result)[window((result.shape[2], result.shape[3]), **place)]
                 with picture.hold_sync():
                     picture.format = "png" if lossless else "jpeg"
                     picture.value = encode(part, lossless=lossless)

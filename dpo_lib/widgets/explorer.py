@@ -6,6 +6,7 @@ import io
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from ..images import load_image, shrink_image, to_tensor, to_uint8
 from ..metrics import psnr
 from ..models.base_network import MINIMUM_SIZE
 from ..operators import OPERATORS, Operator
+from ..parameters import Value
 
 LIVE_SIDE, SIDE = 512, 320  # longest side of the pictures, with features that are kept and without
 QUICK_MS, QUICK_SIDE = 100, 128  # what takes longer is halved while a slider moves, down to so many pixels
@@ -25,7 +27,7 @@ LATE_LAYERS = 3  # features are kept when at most so many layers depend on the p
 def encode(image: np.ndarray, *, lossless: bool = True) -> bytes:
     """An image (H, W, 3) in [0, 1] as PNG, or as JPEG (quicker to make and to send while a slider moves)."""
     buffer = io.BytesIO()
-    options = {"format": "PNG", "compress_level": 1} if lossless else {"format": "JPEG", "quality": 90}
+    options: dict[str, Any] = {"format": "PNG", "compress_level": 1} if lossless else {"format": "JPEG", "quality": 90}
     Image.fromarray(to_uint8(image)).save(buffer, **options)
     return buffer.getvalue()
 
@@ -64,7 +66,7 @@ def window(shape: tuple[int, int], *, zoom: int = 1, across: float = 0.5, down: 
     return top, left
 
 
-def keeps_features(network: Callable | None) -> bool:
+def keeps_features(network: Any) -> bool:
     """Whether a new parameter value changes only the last layers, so that `SingleLayerTuner` makes it cheap."""
     if not hasattr(network, "tuner"):
         return False
@@ -79,7 +81,7 @@ def compare(
     network: Callable | None,
     operator: Operator,
     image: torch.Tensor,
-    value=None,
+    value: Value = None,
     *,
     seed: int = 0,
     tuner: Callable | None = None,
@@ -125,13 +127,13 @@ def compare(
         answer["network"] = result
         numbers["time_ms"] = 1000 * (time.perf_counter() - start)
         if target is not None:
-            numbers["psnr_db"] = psnr(result[0], target[0])
+            numbers["psnr_db"] = float(psnr(result[0], target[0]))
     if operator.kind != "filter":
         return {"clean": target, "degraded": shown, **answer}, numbers
     return {"input": shown, **answer, **({} if target is None else {operator.title: target})}, numbers
 
 
-def network_and_operators(first, operator) -> tuple[Callable | None, dict[str, Operator]]:
+def network_and_operators(first: Any, operator: Any) -> tuple[Callable | None, dict[str, Operator]]:
     """Which of the two `explore` was given, and the operators to choose from, by name."""
     if isinstance(first, (Operator, Mapping)):
         if operator is not None:
@@ -231,7 +233,7 @@ class Explorer:
         self,
         operator: Operator,
         name: str,
-        value=None,
+        value: Value = None,
         *,
         quick: bool = False,
         with_operator: bool = True,
@@ -275,7 +277,7 @@ class Explorer:
         if owner != (name, side):
             self._tuner = None, None  # frees its memory first
             start = time.perf_counter()
-            tuner = self.network.tuner(self.image(name, side))
+            tuner = self.network.tuner(self.image(name, side))  # type: ignore[union-attr]  # it has one
             self.features_time_ms = 1000 * (time.perf_counter() - start)
             self._tuner = (name, side), tuner
         return tuner

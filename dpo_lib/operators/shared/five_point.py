@@ -105,8 +105,8 @@ def solve(
     results = []
     for start in range(0, len(right_side), count):
         images = slice(start, start + count)
-        part = [w if w.shape[0] == 1 else w[images] for w in weights]
-        x, _, slow = _conjugate_gradients(right_side[images], *part, tolerance, max_iterations, patience)
+        across, down, own = part = [w if w.shape[0] == 1 else w[images] for w in weights]
+        x, _, slow = _conjugate_gradients(right_side[images], across, down, own, tolerance, max_iterations, patience)
         if bool(slow.any()):
             _solve_directly(x, slow, right_side[images], *part)
         results.append(x)
@@ -325,7 +325,8 @@ def _split(x: torch.Tensor) -> dict[str, torch.Tensor]:
 def _join(parts: dict[str, torch.Tensor], shape: torch.Size) -> torch.Tensor:
     height, width = shape[2:]
     x = parts["ee"].new_empty(*shape[:2], height + height % 2, width + width % 2)
-    for (row, column), values in parts.items():
+    for name, values in parts.items():
+        row, column = name[0], name[1]
         x[..., "eo".index(row) :: 2, "eo".index(column) :: 2] = values
     return x[..., :height, :width]
 
