@@ -110,8 +110,21 @@ def test_a_killed_process_leaves_a_whole_checkpoint(tmp_path):
 def test_command_line_says_what_is_wrong(tmp_path, capsys):
     words = ["--operator", "l7", "--images", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(words) == 2 and "there is no operator 'l7'" in capsys.readouterr().err
-    words[1] = "l0"
+    words[1], words[3] = "l0", str(tmp_path / "images")
+    (tmp_path / "images").mkdir()
     assert main(words) == 2 and "no image in" in capsys.readouterr().err
+    save_image(tmp_path / "images" / "one.png", pictures(1)[0])
+    for out, said in ((tmp_path / "images" / "run", "lies in the input folder"), (tmp_path, "holds the input folder")):
+        words[5] = str(out)
+        assert main(words) == 2 and said in capsys.readouterr().err
+    words[5] = str(tmp_path / "images" / "one.png")
+    assert main(words) == 2 and "one.png lies in the input folder" in capsys.readouterr().err
+    words[5] = str(tmp_path / "other")
+    assert main([*words, "--device", "cup"]) == 2 and "there is no device 'cup'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as refused:
+        main([*words, "--step", "3", "--wdith", "4"])
+    assert refused.value.code == 2 and "unknown option --wdith (did you mean --width?)" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_phases_on_the_command_line(tmp_path, capsys):

@@ -18,9 +18,11 @@ from ..models.network_config import MODELS, NetworkConfig
 from ..models.pretrained import load_any
 from ..operators import OPERATORS
 from ..operators.operator import Operator
+from ..records import device_name
 from ..training.card import save_run
 from ..training.config import SCALES, Phase, TrainConfig
 from ..training.trainers import train
+from .parser import Parser
 
 TRAINING_HELP = {
     "steps": "optimiser steps",
@@ -58,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         operators, config = _operators_named(given.operator, given.rain), config_of(given)
-        out = writable_folder(given.out)
+        device_name(given.device)  # an unknown device is said before anything is done
+        out = writable_folder(given.out, apart_from=given.images)
         files = [file for folder in given.images for file in image_files(folder)]
         images = [image for folder in given.images for image in load_folder(folder)]
         initial = None if given.initial is None else load_any(given.initial)
@@ -78,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m dpo_lib train", description=main.__doc__)
+    parser = Parser(prog="python -m dpo_lib train", description=main.__doc__)
     add = parser.add_argument
     add("--operator", required=True, nargs="+", help="one operator, or several for a joint network")
     add("--name", help="name of the network, for its model card (default: the operators' names)")
@@ -101,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_settings(parser, config: type, helps: Mapping[str, str]) -> None:
+def add_settings(parser: argparse._ActionsContainer, config: type, helps: Mapping[str, str]) -> None:
     """An option for each field of a configuration that `helps` names, of its default's type."""
     defaults = {field.name: field.default for field in fields(config)}
     for name, text in helps.items():
