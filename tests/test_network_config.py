@@ -1,0 +1,41 @@
+"""The form of a network, written to files and read from them."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from dpo_lib.models import NetworkConfig
+
+FORMS = (
+    {},
+    {"width": 8, "dilations": (1, 2), "depthwise": True, "output": "direct", "padding": "zeros"},
+    {"base": "pyramid", "widths": (4, 6), "blocks": 1, "tail": 3, "output": "gate"},
+    {"generated": "norm(last)", "hidden": 4, "relu": False, "trunk": (64, 8), "operator_code": "embedding"},
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_comes_back_from_json(form):
+    config = NetworkConfig(**form)
+    stored = json.loads(json.dumps(asdict(config)))
+    assert NetworkConfig.from_file(stored) == config
+    assert NetworkConfig.from_file(stored).base_network().convolutions == config.base_network().convolutions
+
+
+def test_files_from_before_base_networks_were_a_choice():
+    old = {"width": 8, "dilations": [1, 2], "residual_output": False}
+    assert NetworkConfig.from_file(old) == NetworkConfig(width=8, dilations=(1, 2), output="direct", padding="zeros")
+    assert NetworkConfig.from_file({"dilations": [1]}).output == "residual"
+    assert "residual_output" in old  # what was handed in stays as it is
+    with pytest.raises(ValueError, match=r"unknown setting\(s\) of a network: colour, wdith: update dpo_lib"):
+        NetworkConfig.from_file({"wdith": 3, "colour": "red"})
+
+
+def test_all_problems_are_said_at_once():
+    with pytest.raises(ValueError) as refused:
+        NetworkConfig(model="dcoupled", width=0, hidden=-1)
+    for part in ("model must be one of decoupled", "width must be positive", "hidden must lie in"):
+        assert part in str(refused.value)
+    assert NetworkConfig(base="pyramid").normalisation == "kernel"
+    assert NetworkConfig(output="direct").last_is_zero is False
