@@ -23,10 +23,10 @@ def expansion_matrix(size):
     return matrix
 
 
-def numpy_pyramids(gray):
-    """Gaussian and Laplacian pyramid of an array by dense matrices, down to one pixel on the shorter side."""
+def numpy_pyramids(gray, levels):
+    """Gaussian and Laplacian pyramid of an array by dense matrices; never below one pixel on the shorter side."""
     gaussian, laplacian = [gray], []
-    while min(gaussian[-1].shape) > 1:
+    while len(gaussian) < levels and min(gaussian[-1].shape) > 1:
         fine = gaussian[-1]
         down = [reduction_matrix(size) for size in fine.shape]
         up = [expansion_matrix(size) for size in fine.shape]
@@ -35,13 +35,13 @@ def numpy_pyramids(gray):
     return gaussian, [*laplacian, gaussian[-1]]
 
 
-def exact_local_laplacian(gray, remap):
+def exact_local_laplacian(gray, remap, levels):
     """Paris et al. 2011: for each coefficient remap the whole image around that coefficient's own g."""
-    gaussian, result = numpy_pyramids(gray)
+    gaussian, result = numpy_pyramids(gray, levels)
     for level in range(len(gaussian) - 1):
         for position in np.ndindex(gaussian[level].shape):
             g = gaussian[level][position]
-            result[level][position] = numpy_pyramids(remap(gray - g))[1][level][position]
+            result[level][position] = numpy_pyramids(remap(gray - g), levels)[1][level][position]
     image = result[-1]
     for detail in result[-2::-1]:
         up = [expansion_matrix(size) for size in detail.shape]

@@ -15,13 +15,16 @@ def boost(difference, factor, sigma=0.1):
     return difference * (1 + factor * np.exp(-(difference**2) / (2 * sigma**2)))
 
 
-@pytest.mark.parametrize("sigma", [0.1, 0.25])
-def test_filter_is_the_formula_on_luminance_with_the_colour_ratio(sigma):
+# 11 pixels: the authors' depth is ceil(ln 5.5) + 2 = 4 levels, one pixel is reached by the fifth
+@pytest.mark.parametrize(
+    ("sigma", "pyramid_levels", "depth"), [(0.1, None, 4), (0.25, None, 4), (0.1, 3, 3), (0.1, 99, 5)]
+)
+def test_filter_is_the_formula_on_luminance_with_the_colour_ratio(sigma, pyramid_levels, depth):
     image = 0.3 + 0.4 * photograph(11, 14)  # far enough from black and white not to be clipped
     gray = image @ [0.299, 0.587, 0.114]
-    gray_out = exact_local_laplacian(gray, lambda d: boost(d, 0.5, sigma))
+    gray_out = exact_local_laplacian(gray, lambda d: boost(d, 0.5, sigma), depth)
     expected = (image + 1e-3) * ((gray_out + 1e-3) / (gray + 1e-3))[..., None] - 1e-3
-    result = OPERATOR(image, 0.5, check_range=False, sigma=sigma, levels=200)
+    result = OPERATOR(image, 0.5, check_range=False, sigma=sigma, levels=200, pyramid_levels=pyramid_levels)
     assert np.abs(result - expected).max() < 2e-4
     ratio = (result + 1e-3) / (image + 1e-3)
     assert np.ptp(ratio, axis=-1).max() < 1e-9  # one gain for the three channels
@@ -32,6 +35,18 @@ def test_defaults_are_the_papers():
     assert np.array_equal(OPERATOR(image, 3), OPERATOR(image, 3, sigma=0.1, levels=10))
     assert OPERATOR.parameters[0].test_values == (2, 3, 5, 7, 8)
     assert (OPERATOR.parameters[0].low, OPERATOR.parameters[0].high) == (2, 8)
+
+
+def agreement_db(image, axis, **settings):
+    """PSNR between the filtered picture and the mirrored picture filtered and mirrored back, at factor 2."""
+    mirrored = OPERATOR(np.flip(image, axis).copy(), 2, **settings)
+    return -10 * np.log10(np.mean((np.flip(mirrored, axis) - OPERATOR(image, 2, **settings)) ** 2))
+
+
+def test_mirrored_picture_gives_the_mirrored_answer_with_the_authors_depth_only():
+    image = photograph()  # of even width, so that the pyramid's grid is not its own mirror image
+    assert agreement_db(image, 0) > 34 and agreement_db(image, 1) > 34
+    assert agreement_db(image, 1, pyramid_levels=7) < 30
 
 
 @pytest.mark.parametrize("size", [(8, 8), (45, 62), (1, 9), (31, 33)])
@@ -109,6 +124,9 @@ def test_bad_settings():
         local_laplacian_filter(image, float("nan"))
     with pytest.raises(ValueError, match="levels must be at least 2"):
         local_laplacian_filter(image, 2, levels=1)
+    for wrong in (1, 0, -3, 4.0, True, "8"):
+        with pytest.raises(ValueError, match="pyramid_levels must be a whole number >= 2 .* or None .*, got"):
+            local_laplacian_filter(image, 2, pyramid_levels=wrong)
 
 
 @pytest.mark.gpu

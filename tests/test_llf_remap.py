@@ -26,7 +26,7 @@ def test_curve_of_the_paper():
 def test_converges_to_the_local_laplacian_filter(gain, threshold):
     image = 0.3 + 0.35 * photograph(11, 14)
     gray = image @ [0.299, 0.587, 0.114]
-    gray_out = exact_local_laplacian(gray, lambda d: curve(d, gain, threshold))
+    gray_out = exact_local_laplacian(gray, lambda d: curve(d, gain, threshold), 4)
     expected = np.clip((image + 1e-3) * ((gray_out + 1e-3) / (gray + 1e-3))[..., None] - 1e-3, 0, 1)
     errors = [
         np.abs(OPERATOR(image, gain=gain, threshold=threshold, levels=levels) - expected).max()
@@ -47,6 +47,14 @@ def test_faint_texture_becomes_three_times_as_strong():
     result = OPERATOR(image)
     gray, gray_out = (x @ [0.299, 0.587, 0.114] for x in (image, result))
     assert np.allclose(np.diff(gray_out, axis=1), 3 * np.diff(gray, axis=1), atol=2e-4)
+
+
+def test_depth_of_the_pyramids():
+    """45 pixels: ceil(ln 22.5) + 2 = 6 levels, and a seventh reaches one pixel."""
+    image = photograph()
+    assert np.array_equal(OPERATOR(image), OPERATOR(image, pyramid_levels=6))
+    assert np.array_equal(OPERATOR(image, pyramid_levels=7), OPERATOR(image, pyramid_levels=99))
+    assert np.abs(OPERATOR(image) - OPERATOR(image, pyramid_levels=7)).max() > 0.01
 
 
 def test_neutral_gain_and_constant_image():
@@ -80,6 +88,8 @@ def test_bad_settings():
         local_laplacian_remap(image, threshold=0)
     with pytest.raises(ValueError, match="levels must be at least 2"):
         local_laplacian_remap(image, levels=1)
+    with pytest.raises(ValueError, match="pyramid_levels must be a whole number >= 2"):
+        local_laplacian_remap(image, pyramid_levels=1)
     with pytest.raises(ValueError, match="llf_remap has no parameter"):
         OPERATOR(image, 3.0)
 

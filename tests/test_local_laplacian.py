@@ -1,22 +1,52 @@
 """The local Laplacian filter with any remapping against the definition by brute force."""
 
 import numpy as np
+import pytest
 import torch
 from llf_oracle import exact_local_laplacian, numpy_pyramids
 from photographs import photograph
 
 from dpo_lib.images import luminance, to_tensor
 from dpo_lib.operators.shared import pyramid
-from dpo_lib.operators.shared.local_laplacian import local_laplacian, recolour
+from dpo_lib.operators.shared.local_laplacian import local_laplacian, pyramid_depth, recolour
 
 
 def boost(difference, factor, sigma=0.1):
     return difference * (1 + factor * np.exp(-(difference**2) / (2 * sigma**2)))
 
 
+@pytest.mark.parametrize(
+    ("size", "levels"),
+    [  # ceil(ln(shorter side / 2)) + 2, by hand
+        ((321, 481), 8),  # ln 160.5 = 5.08
+        ((481, 321), 8),
+        ((256, 300), 7),  # ln 128 = 4.85
+        ((240, 320), 7),  # ln 120 = 4.79
+        ((45, 62), 6),  # ln 22.5 = 3.11
+        ((41, 62), 6),  # ln 20.5 = 3.02
+        ((40, 62), 5),  # ln 20 = 2.996
+        ((6, 500), 4),  # ln 3 = 1.10
+        ((5, 500), 3),  # ln 2.5 = 0.92
+        ((3, 3), 3),  # ln 1.5 = 0.41; sides 3, 2, 1
+        ((2, 9), 2),  # ln 1 = 0; sides 2, 1
+        ((1, 9), 1),  # ln 0.5 = -0.69 would give two levels, but one pixel is reached
+    ],
+)
+def test_depth_of_the_authors(size, levels):
+    assert pyramid_depth(*size) == levels
+
+
+def test_depth_as_a_setting_ends_at_one_pixel():
+    assert [pyramid_depth(321, 481, levels) for levels in (2, 8, 9, 10, 11, 99)] == [2, 8, 9, 10, 10, 10]
+    assert pyramid_depth(1, 9, 2) == 1
+    for wrong in (1, 0, 7.0, False, float("nan")):
+        with pytest.raises(ValueError, match=f"pyramid_levels must be a whole number >= 2 .*, got {wrong!r}"):
+            pyramid_depth(321, 481, wrong)
+
+
 def test_converges_to_the_local_laplacian_filter():
     gray = luminance(to_tensor(photograph(13, 18)))[0, 0].double()
-    expected = exact_local_laplacian(gray.numpy(), lambda d: boost(d, 3.0))
+    expected = exact_local_laplacian(gray.numpy(), lambda d: boost(d, 3.0), 4)
 
     def error(levels):
         def remap(d):
@@ -35,9 +65,9 @@ def test_is_linear_in_between_the_sampled_luminances():
     """With few samples, the weighted sum of whole pyramids, one per g; the picture reaches black and white."""
     gray = luminance(to_tensor(photograph(13, 18)))[0, 0].double().numpy()
     gray = (gray - gray.min()) / np.ptp(gray)
-    gaussian, expected = numpy_pyramids(gray)
+    gaussian, expected = numpy_pyramids(gray, 4)  # 13 pixels: ceil(ln 6.5) + 2
     samples = np.linspace(0, 1, 4)
-    remapped = [numpy_pyramids(boost(gray - g, 3.0))[1] for g in samples]
+    remapped = [numpy_pyramids(boost(gray - g, 3.0), 4)[1] for g in samples]
     for level in range(len(gaussian) - 1):
         for position in np.ndindex(gaussian[level].shape):
             values = [details[level][position] for details in remapped]

@@ -10,7 +10,12 @@ from .shared.local_laplacian import local_laplacian, recolour
 
 
 def local_laplacian_filter(
-    image: torch.Tensor, factor: torch.Tensor | float, *, sigma: float = 0.1, levels: int = 10
+    image: torch.Tensor,
+    factor: torch.Tensor | float,
+    *,
+    sigma: float = 0.1,
+    levels: int = 10,
+    pyramid_levels: int | None = None,
 ) -> torch.Tensor:
     """Enhance detail with the fast local Laplacian filter.
 
@@ -27,6 +32,9 @@ def local_laplacian_filter(
         Luminance difference up to which something counts as detail, > 0.
     levels : int
         Number of sampled luminances g, at least 2. More come closer to the exact local Laplacian filter.
+    pyramid_levels : int, optional
+        Depth of the pyramids, at least 2. Default: that of the filter's authors, see Notes; a larger number goes
+        further down, to one pixel on the shorter side at most.
 
     Returns
     -------
@@ -36,7 +44,7 @@ def local_laplacian_filter(
     Raises
     ------
     ValueError
-        sigma not positive, factor not finite, or fewer than 2 levels.
+        sigma not positive, factor not finite, or fewer than 2 levels of either kind.
 
     Notes
     -----
@@ -45,12 +53,15 @@ def local_laplacian_filter(
         L_l[out](p) = sum_k max(0, 1 - |G_l[I](p) - g_k| / step) L_l[r_k(I)](p),  g_k = k step,  k = 0 ... levels - 1
 
     with step = 1 / (levels - 1), that is, linear interpolation between the two nearest g_k of what the exact filter
-    [2]_ computes for g = G_l[I](p); the coarsest level is that of I. Pyramids go down until the shorter side is one
-    pixel. Luminance is BT.601 luma Y; the colours follow it in ratio, (out + d) / (Y' + d) = (image + d) / (Y + d)
-    with d = 0.001.
+    [2]_ computes for g = G_l[I](p); the coarsest level is that of I. Luminance is BT.601 luma Y; the
+    colours follow it in ratio, (out + d) / (Y' + d) = (image + d) / (Y + d) with d = 0.001.
+
+    Pyramids have ceil(ln(min(H, W)) - ln 2) + 2 levels, but none below one pixel: 8 at 321 x 481, where the tenth has
+    one pixel. The answer depends on a pixel's place in the pyramid's grid, and the more so the deeper the pyramid.
 
     Differs from the paper: d is ours; without it, lifting a nearly black pixel amplifies its arbitrary hue, and black
-    has none at all. The paper does not speak of clipping; we clip once, at the end.
+    has none at all. The paper does not speak of clipping; we clip once, at the end. The depth is
+    that of its authors' program; the formula would allow pyramids down to one pixel, which depend more on the place.
 
     References
     ----------
@@ -76,7 +87,7 @@ def local_laplacian_filter(
         return gain.mul_(difference)
 
     before = luminance(image)
-    return recolour(image, before, local_laplacian(before, boost, levels=levels))
+    return recolour(image, before, local_laplacian(before, boost, levels=levels, pyramid_levels=pyramid_levels))
 
 
 OPERATOR = Operator(

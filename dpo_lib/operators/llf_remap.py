@@ -10,7 +10,12 @@ from .shared.local_laplacian import local_laplacian, recolour
 
 
 def local_laplacian_remap(
-    image: torch.Tensor, *, gain: float = 3.0, threshold: float = 0.1, levels: int = 20
+    image: torch.Tensor,
+    *,
+    gain: float = 3.0,
+    threshold: float = 0.1,
+    levels: int = 20,
+    pyramid_levels: int | None = None,
 ) -> torch.Tensor:
     """Multiply small luminance differences at every scale, and shift large ones so that the curve has no step.
 
@@ -28,6 +33,8 @@ def local_laplacian_remap(
         Luminance difference where the factor ends, > 0; larger lets the gain reach stronger contrasts.
     levels : int
         Number of sampled luminances g, at least 2. More come closer to the exact local Laplacian filter.
+    pyramid_levels : int, optional
+        Depth of the pyramids, at least 2; see `dpo_lib.operators.llf`.
 
     Returns
     -------
@@ -37,12 +44,12 @@ def local_laplacian_remap(
     Raises
     ------
     ValueError
-        gain negative, threshold not positive, or fewer than 2 levels.
+        gain negative, threshold not positive, or fewer than 2 levels of either kind.
 
     Notes
     -----
-    See `dpo_lib.operators.llf` for the pyramids, the interpolation over g, luminance and colour; only r differs:
-    r(i) - g = d + (gain - 1) clip(d, -threshold, threshold).
+    See `dpo_lib.operators.llf` for the pyramids and their depth, the interpolation over g, luminance and colour; only r
+    differs: r(i) - g = d + (gain - 1) clip(d, -threshold, threshold).
 
     References
     ----------
@@ -62,7 +69,7 @@ def local_laplacian_remap(
         return difference.clamp(-threshold, threshold).mul_(gain - 1).add_(difference)
 
     before = luminance(image)
-    return recolour(image, before, local_laplacian(before, remap, levels=levels))
+    return recolour(image, before, local_laplacian(before, remap, levels=levels, pyramid_levels=pyramid_levels))
 
 
 OPERATOR = Operator(name="llf_remap", title="Local Laplacian remapping", function=local_laplacian_remap)

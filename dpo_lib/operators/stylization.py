@@ -20,6 +20,7 @@ def stylization(
     *,
     model: np.ndarray | torch.Tensor | None = None,
     levels: int = 20,
+    pyramid_levels: int | None = None,
     iterations: int = 3,
     slope: float = 4.0,
     colour: bool = True,
@@ -35,6 +36,8 @@ def stylization(
         stereo_motorcycle, a garage with deep shadows, bright metal and crisp edges.
     levels : int
         Number of sampled luminances of the local Laplacian filter, at least 2.
+    pyramid_levels : int, optional
+        Depth of the pyramids, at least 2; see `dpo_lib.operators.llf`.
     iterations : int
         How often both transfers are done, at least 1; more mostly bring the gradients closer to the model's.
     slope : float
@@ -51,7 +54,7 @@ def stylization(
     Raises
     ------
     TypeError, ValueError
-        A model that is no image, fewer than 2 levels, no iteration, slope not above 1.
+        A model that is no image, fewer than 2 levels of either kind, no iteration, slope not above 1.
 
     Notes
     -----
@@ -89,7 +92,7 @@ def stylization(
     for _ in range(iterations):
         table = gradient_table(gray, gradients, slope=slope)
         remap = functools.partial(_remap, table)
-        gray = local_laplacian(gray, remap, levels=levels)
+        gray = local_laplacian(gray, remap, levels=levels, pyramid_levels=pyramid_levels)
         gray = match_intensities(gray, values, cumulative)
     return recolour(image, before, gray) if colour else gray.clamp(0, 1).expand_as(image).clone()
 
