@@ -93,8 +93,11 @@ paper: setup ## train every table's networks at the paper's scale on a GPU, resu
 	@$(PY) -m dpo_lib experiments collect --scale paper
 	@$(PY) -m dpo_lib reproduce --scale paper --train --device $(DEVICE) -p images "$(abspath $(IMAGES))"
 
-lint: setup ## check style
+lint: setup ## check style, format, types, and which module may import which
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest -q --no-header -p no:cacheprovider tests/test_architecture.py
 
 lock: setup ## resolve pyproject.toml into constraints.txt anew (one lock for CPU and CUDA machines)
 	@$(PY) -m pip install --quiet -c constraints.txt uv

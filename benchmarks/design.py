@@ -38,9 +38,7 @@ def changed(**changes):
 VARIANTS = {
     "paper32": PAPER32,
     "paper32 muon": replace(PAPER32, optimizer="muon", learning_rate=1e-3, muon_learning_rate=1e-2),
-    "paper32 muon crop 256": replace(
-        PAPER32, optimizer="muon", learning_rate=1e-3, phases=(Phase(1.0, 1.0, 256, 2),)
-    ),
+    "paper32 muon crop 256": replace(PAPER32, optimizer="muon", learning_rate=1e-3, phases=(Phase(1.0, 1.0, 256, 2),)),
     "pyramid": BASE,
     "pyramid adamw": replace(BASE, optimizer="adamw", learning_rate=2e-3),
     "pyramid instance": changed(normalisation="instance"),

@@ -57,9 +57,7 @@ def test_arithmetic_counted_by_hand(benchmark):
     """A step of a network with one block: three times the multiplications of its seven convolutions."""
     training = benchmark("training")
     config = training.replace(training.SCALES["cpu"], precision="float32").with_network(width=4, dilations=(1,))
-    row = training.measure(
-        config, crop=32, batch=2, device="cpu", seconds=0.01, layout="channels_last", compiled=False
-    )
+    row = training.measure(config, crop=32, batch=2, device="cpu", seconds=0.01, layout="channels_last", compiled=False)
     full, half = 32 * 32, 16 * 16
     multiplications = full * 9 * (16 + 16 + 16 + 12) + half * (9 * (16 + 16 + 16) + 16 * 16)
     codes = 2 * sum([9 * 16] * 6 + [16 * 16, 9 * 12])  # the weights that two images' values generate

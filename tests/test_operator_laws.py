@@ -37,15 +37,9 @@ TRAITS = {
         neutral=(1e-9, {}, 1e-3),
         refused=tuple((v, "lambda > 0") for v in NOT_POSITIVE),
     ),
-    "wls": Traits(
-        larger="smoother", neutral=(1e-9, {}, 1e-6), refused=tuple((v, "lambda > 0") for v in NOT_POSITIVE)
-    ),
-    "rtv": Traits(
-        larger="smoother", neutral=(1e-9, {}, 1e-6), refused=tuple((v, "lambda > 0") for v in NOT_POSITIVE)
-    ),
-    "rgf": Traits(
-        larger="smoother", neutral=(0.1, {}, 1e-6), refused=tuple((v, "sigma_s > 0") for v in NOT_POSITIVE)
-    ),
+    "wls": Traits(larger="smoother", neutral=(1e-9, {}, 1e-6), refused=tuple((v, "lambda > 0") for v in NOT_POSITIVE)),
+    "rtv": Traits(larger="smoother", neutral=(1e-9, {}, 1e-6), refused=tuple((v, "lambda > 0") for v in NOT_POSITIVE)),
+    "rgf": Traits(larger="smoother", neutral=(0.1, {}, 1e-6), refused=tuple((v, "sigma_s > 0") for v in NOT_POSITIVE)),
     "wmf": Traits(larger="smoother", neutral=(0, {}, 0), refused=((-1.0, "radius >= 0"),)),
     "llf": Traits(larger="livelier", neutral=(0, {}, 1e-6)),
     # effects

@@ -26,8 +26,13 @@ def network(operators=OPERATORS, **changes):
 
 
 LATE = (
-    "norm(last)", "norm(9)+conv(10)", "conv(9)", "conv(10)",
-    "conv(10).in", "norm(9)+conv(10).out", "norm(8)+norm(9)",
+    "norm(last)",
+    "norm(9)+conv(10)",
+    "conv(9)",
+    "conv(10)",
+    "conv(10).in",
+    "norm(9)+conv(10).out",
+    "norm(8)+norm(9)",
 )
 MIDDLE = ("norm(1)", "norm(4)", "conv(4)", "norm(5)", "conv(5)", "norm(7)+conv(10)", "conv(6)", "conv(2)+norm(all)")
 

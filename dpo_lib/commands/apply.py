@@ -1,8 +1,8 @@
 """``python -m dpo_lib apply``: a network or a classic operator over photographs of yours.
 
-    dpo apply --model l0 --value 0.02 holiday/ --out smooth/                  # every photograph in a folder
-    dpo apply --operator rtv cat.jpg --out smooth/ --format jpg               # a classic operator, default value
-    dpo apply --model restoration4 --task denoise --value 25 scan.tif --out clean/    # a network that knows several
+dpo apply --model l0 --value 0.02 holiday/ --out smooth/                  # every photograph in a folder
+dpo apply --operator rtv cat.jpg --out smooth/ --format jpg               # a classic operator, default value
+dpo apply --model restoration4 --task denoise --value 25 scan.tif --out clean/    # a network that knows several
 """
 
 from __future__ import annotations

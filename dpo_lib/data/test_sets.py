@@ -79,7 +79,9 @@ def usual_sets(
     usual = SET_OF if rain is None else {**SET_OF, "derain": "rain"}
     names = {operator: usual.get(operator, "photographs") for operator in operators}
     sets = {
-        name: _rain_test_set(rain, limit) if name == "rain" and rain is not None else image_set(name, folder, limit=limit)
+        name: _rain_test_set(rain, limit)
+        if name == "rain" and rain is not None
+        else image_set(name, folder, limit=limit)
         for name in dict.fromkeys(names.values())
     }
     return {operator: sets[name] for operator, name in names.items()}

@@ -129,9 +129,7 @@ class BaseNetwork(nn.Module):
         if codes and normalisation == "instance":  # it would cancel constant pictures: each layer keeps a part of them
             self.mix = nn.Parameter(torch.tensor([1.0] + [0.0] * (len(self.norm_channels) - 1)))
 
-    def sharing(
-        self, *, layers: Sequence[Convolution] | None = None, frozen_statistics: bool = False
-    ) -> BaseNetwork:
+    def sharing(self, *, layers: Sequence[Convolution] | None = None, frozen_statistics: bool = False) -> BaseNetwork:
         """The same parameters, not copies, with other layers in the places of these, or with constant statistics."""
         other = copy.copy(self)
         other.convolutions = self.convolutions if layers is None else list(layers)

@@ -102,9 +102,7 @@ class NetworkConfig:
         if self.base == "pyramid":
             layers = pyramid_layers(widths=self.widths, blocks=self.blocks, tail=self.tail, **settings)
         else:
-            layers = dilated_layers(
-                width=self.width, dilations=self.dilations, depthwise=self.depthwise, **settings
-            )
+            layers = dilated_layers(width=self.width, dilations=self.dilations, depthwise=self.depthwise, **settings)
         return BaseNetwork(layers, normalisation=self.normalised_by, output=self.output, codes=codes)
 
     @property

@@ -147,9 +147,7 @@ class ParameterizedNetwork(nn.Module):
         super().__init__()
         self.config = replace(config or NetworkConfig(), **settings)
         operators = parameters if isinstance(parameters, Mapping) else {operator: parameters}
-        self.gamma_code = GammaCode(
-            operators, rescaling=self.config.rescaling, operator_code=self.config.operator_code
-        )
+        self.gamma_code = GammaCode(operators, rescaling=self.config.rescaling, operator_code=self.config.operator_code)
         self.card: dict = {}
 
     @property

@@ -68,9 +68,7 @@ class Operator:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         object.__setattr__(self, "parameters", tuple(self.parameters))
 
-    def __call__(
-        self, image: AnyImage, value: Value = None, *, check_range: bool = True, **settings: Any
-    ) -> AnyImage:
+    def __call__(self, image: AnyImage, value: Value = None, *, check_range: bool = True, **settings: Any) -> AnyImage:
         """Apply the operator.
 
         Parameters

@@ -86,8 +86,7 @@ def pencil_drawing(
     """
     if not (line_gamma > 0 and tone_gamma > 0 and theta >= 0):
         raise ValueError(
-            "pencil needs line_gamma > 0, tone_gamma > 0 and theta >= 0, "
-            f"got {line_gamma}, {tone_gamma} and {theta}"
+            f"pencil needs line_gamma > 0, tone_gamma > 0 and theta >= 0, got {line_gamma}, {tone_gamma} and {theta}"
         )
     sheet = pencil_texture() if texture is None else _check_texture(texture)
     gray = luminance(image)

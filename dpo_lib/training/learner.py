@@ -116,8 +116,7 @@ class Learner:
         mean_loss, mean_psnr_db = numbers.tolist()
         if not math.isfinite(mean_loss):
             raise FloatingPointError(
-                f"the loss became {mean_loss} at step {step}: "
-                f"lower learning_rate (now {self.config.learning_rate:g})"
+                f"the loss became {mean_loss} at step {step}: lower learning_rate (now {self.config.learning_rate:g})"
             )
         self.update(step)
         return mean_loss, mean_psnr_db

@@ -26,8 +26,13 @@ def parameter_slider(parameter: Parameter) -> ipywidgets.ValueWidget:
     low, high = parameter.low, parameter.high
     if parameter.sampling == "log":
         return ipywidgets.FloatLogSlider(
-            value=parameter.default, base=10, min=math.log10(low), max=math.log10(high),
-            step=(math.log10(high) - math.log10(low)) / 100, readout_format=".4f", **common,
+            value=parameter.default,
+            base=10,
+            min=math.log10(low),
+            max=math.log10(high),
+            step=(math.log10(high) - math.log10(low)) / 100,
+            readout_format=".4f",
+            **common,
         )
     if parameter.sampling == "integer":
         return ipywidgets.IntSlider(value=int(parameter.default), min=int(low), max=int(high), **common)

@@ -13,6 +13,9 @@ from .pyramid import collapse, depth, expand, gaussian_pyramid, reduce
 DARK = 1e-3  # a quarter of an 8-bit step: keeps the colour ratio of a black pixel finite
 
 
+DOWN_TO_ONE_PIXEL = 99  # more levels than any picture has
+
+
 def pyramid_depth(height: int, width: int, levels: int | None = None) -> int:
     """Number of pyramid levels the filter works with.
 
@@ -75,7 +78,8 @@ def local_laplacian(
     if levels < 2:
         raise ValueError(f"levels must be at least 2 (black and white), got {levels}")
     step = 1 / (levels - 1)
-    *gaussian, residual = gaussian_pyramid(gray, pyramid_depth(*gray.shape[-2:], pyramid_levels))
+    height, width = gray.shape[-2:]
+    *gaussian, residual = gaussian_pyramid(gray, pyramid_depth(height, width, pyramid_levels))
     gaussian = [level.clamp(0, 1) for level in gaussian]  # outside, no two samples lie around a value
     result = [torch.zeros_like(level) for level in gaussian]
     centres = torch.arange(levels, dtype=gray.dtype, device=gray.device).mul_(step).view(1, -1, 1, 1)
