@@ -10,7 +10,7 @@ import torch
 from ..analysis.kernels import compare_kernels
 from ..models.baselines import build_model
 from ..models.decoupled import DecoupledNetwork
-from ..parameters import Parameter
+from ..operators import OPERATORS
 from ..timing import time_ms
 from ..training.config import TrainConfig
 from .paper import TABLE5, TABLE11
@@ -26,9 +26,8 @@ def times(networks: Sequence[DecoupledNetwork], config: TrainConfig, device: str
     Times do not depend on training: `networks` is empty. Sizes are an eighth at the "smoke" scale. With a GPU, cheap
     tuning is timed on the CPU as well. ``paper_ms`` is None where the paper's device or size is another one.
     """
-    parameter = Parameter("lambda", 0.002, 0.2, sampling="log")
     channels, ours = (
-        build_model({"l0": (parameter,)}, config.network, model=model, generated="norm(last)").eval()
+        build_model({"l0": OPERATORS["l0"].parameters}, config.network, model=model, generated="norm(last)").eval()
         for model in ("input_channels", "decoupled")
     )
     chosen, shrink = torch.device(device), 8 if config.scale == "smoke" else 1
@@ -41,8 +40,7 @@ def times(networks: Sequence[DecoupledNetwork], config: TrainConfig, device: str
         for name, network, where in cases:
             network, shown = network.to(where), image.to(where)
             call = network.tuner(shown) if name == "tuning" else functools.partial(network, shown)
-            on_cpu = where.type == "cpu"  # where the paper has timed cheap tuning only
-            known = shrink == 1 and (name == "tuning" or not on_cpu)
+            theirs = TABLE5[size].get(f"{name}, CPU" if where.type == "cpu" else name)
             rows.append({
                 "size": size,
                 "height": height,
@@ -51,7 +49,7 @@ def times(networks: Sequence[DecoupledNetwork], config: TrainConfig, device: str
                 "network": name,
                 "device": where.type,
                 "time_ms": round(time_ms(functools.partial(call, 0.02), device=where), 3),
-                "paper_ms": TABLE5[size][f"{name}, CPU" if on_cpu else name] if known else None,
+                "paper_ms": theirs if shrink == 1 else None,
             })  # fmt: skip
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 from ..evaluation import summarise
 from ..records import read_rows
 from . import paper
-from .paper import AVERAGE
+
+PLACES = (("table1", "numerous"), ("table2", "numerous"), ("table3", "1 operator"))  # of a network for one operator
 
 
-def shipped_table(folder: str | os.PathLike, names: Sequence[str], *, network: str = "numerous") -> list[dict]:
+def shipped_table(folder: str | os.PathLike, names: Sequence[str]) -> list[dict]:
     """What shipped networks reach on the test images, beside the paper's numbers.
 
     Parameters
@@ -23,15 +25,12 @@ def shipped_table(folder: str | os.PathLike, names: Sequence[str], *, network: s
         ``results/SCALE``, with the rows of each network, ``NAME.csv``. Networks without rows are left out.
     names : sequence of str
         Networks for one operator each, named after it.
-    network : str
-        Which of the paper's networks: "numerous" or "single".
     """
     rows = []
     for name in names:
         path = Path(folder) / f"{name}.csv"
         for row in summarise(read_rows(path)) if path.exists() else []:
-            keys = [(table, network, name, row["value"]) for table in ("table1", "table2")]
-            keys += [("table3", "1 operator", name, AVERAGE)] if row["value"] == AVERAGE else []
+            keys = [(*place, name, row["value"]) for place in PLACES]
             rows.append({
                 "operator": name,
                 **{key: row[key] for key in ("value", "images", "input_psnr_db", "psnr_db")},
@@ -52,22 +51,14 @@ def over_seeds(folder: str | os.PathLike, table: str) -> list[dict]:
     Rows have besides ``seeds``, their number, and ``spread_db``, the standard deviation over them (divided by one less
     than their number; None for a single seed).
     """
-    folder = Path(folder)
-    rows = collected_table(folder, table)
-
-    def key(row):
-        return row["network"], row["operator"], row["value"]
-
-    measured = {key(row): [row["psnr_db"]] for row in rows}
-    for other in sorted(folder.parent.glob(f"{folder.name}-seed*")):
-        for row in collected_table(other, table):
-            measured.get(key(row), []).append(row["psnr_db"])
-    return [
-        {**row, "psnr_db": float(np.mean(numbers)), "seeds": len(numbers),
-         "spread_db": float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None}
-        for row in rows
-        for numbers in [measured[key(row)]]
-    ]  # fmt: skip
+    folder, cell, found = Path(folder), operator.itemgetter("network", "operator", "value"), []
+    seeds = sorted(folder.parent.glob(f"{folder.name}-seed*"))
+    others = [row for seed in seeds for row in collected_table(seed, table)]
+    for row in collected_table(folder, table):
+        numbers = [each["psnr_db"] for each in (row, *others) if cell(each) == cell(row)]
+        spread_db = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
+        found.append({**row, "psnr_db": float(np.mean(numbers)), "seeds": len(numbers), "spread_db": spread_db})
+    return found
 
 
 def pivot(rows: Sequence[dict], *, lines: Sequence[str], columns: str, paper: bool = False) -> list[dict]:
