@@ -60,9 +60,7 @@ def test_no_circle():
 
 TESTED_ELSEWHERE = {
     ("__main__",): "package",  # with what importing the package loads
-    ("experiments", "run"): "experiments",  # a run from its beginning to the table needs all of them
-    ("experiments", "schedule"): "experiments",
-    ("experiments", "collect"): "experiments",
+    ("experiments", "collect"): "experiments",  # a run from its beginning to the table needs both
     ("experiments", "properties"): "experiments",
 }
 

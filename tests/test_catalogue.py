@@ -25,7 +25,7 @@ def test_no_network_is_trained_twice():
     }
     assert {id_: EXPERIMENTS[id_].same_as for id_ in owners} == owners
     for entry in EXPERIMENTS.values():
-        assert all(EXPERIMENTS[id_].trains for id_ in entry.needs)
+        assert all(EXPERIMENTS[id_].trains for id_ in entry.networks)
 
 
 def test_finding():

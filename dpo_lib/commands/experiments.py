@@ -11,8 +11,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -22,9 +20,8 @@ import torch
 
 from ..experiments.catalogue import Experiment, find
 from ..experiments.collect import collect
-from ..experiments.run import Data
-from ..experiments.schedule import Schedule
-from ..experiments.store import State, Store, has_network
+from ..experiments.run import Runner
+from ..experiments.store import State, Store
 from ..records import device_name, project_folder
 from ..training.config import SCALES, Phase
 from .parser import Parser
@@ -51,88 +48,60 @@ def _list(given) -> int:
         print("\n".join(entry.id for entry in chosen if entry.trains))
         return 0
     for entry in chosen:
-        changes = ""
         if isinstance(entry, Experiment):
             what = f"the network of {entry.same_as}" if entry.same_as else "+".join(entry.operators)
-            own = entry.network if entry.values is None else {**entry.network, "values": entry.values}
-            changes = ", ".join(f"{key}={value}" for key, value in own.items())
+            changes = entry.network | ({} if entry.values is None else {"values": entry.values})
+            what += f" ({', '.join(f'{key}={value}' for key, value in changes.items())})" if changes else ""
         else:
-            what = f"{entry.measure.__name__}, of {', '.join(entry.needs) or 'untrained networks'}"
+            what = f"{entry.measure.__name__}, of {', '.join(entry.networks) or 'untrained networks'}"
         fills = ", ".join(f"{table}: {network}" if network else table for table, network in entry.fills)
-        print(f"{entry.id:34s} {what}{f' ({changes})' if changes else ''} -> {fills}")
+        print(f"{entry.id:34s} {what} -> {fills}")
     return 0
 
 
 def _status(given) -> int:
     for store in _stores(given):
-        schedule = Schedule(store, Data())
-        states = {entry.id: schedule.state(entry) for entry in find(given.ids or ["*"])}
+        states = {entry.id: Runner(store).state(entry) for entry in find(given.ids or ["*"])}
         for id_, (state, detail) in states.items():
             if given.scale or state != State.MISSING:
                 print(f"{store.scale}  {id_:34s} {state.value}{f': {detail}' if detail else ''}")
-        print(f"{store.scale}: {sum(state.is_done for state, _ in states.values())} of {len(states)} finished")
+        finished = sum(state == State.FINISHED for state, _ in states.values())
+        print(f"{store.scale}: {finished} of {len(states)} finished")
     return 0
 
 
 def _run(given) -> int:
-    deadline = None if given.minutes is None else time.monotonic() + 60 * given.minutes
     if given.jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {given.jobs}")
     device_name(given.device)  # an unknown device is said before anything is done
     [store] = _stores(given)
-    limit = given.test_images or (1 if given.scale == "smoke" else None)
-    schedule = Schedule(
+    runner = Runner(
         store,
-        Data(tuple(given.images), tests=given.tests, rain=given.rain, limit=limit),
+        images=tuple(given.images),
+        tests=given.tests,
+        rain=given.rain,
+        limit=given.test_images or (1 if given.scale == "smoke" else None),
         device=given.device,
-        overrides={"steps": given.steps, "bank_size": given.bank_size, "phases": tuple(given.phases) or None},
+        overrides={"steps": given.steps, "bank_size": given.bank_size, "phases": given.phases and tuple(given.phases)},
         initial=given.initial,
-        deadline=deadline,
-        jobs=torch.get_num_threads(),
+        deadline=None if given.minutes is None else time.monotonic() + 60 * given.minutes,
     )
     chosen = find(given.ids)
-    todo = schedule.to_do(chosen, again=given.again)
+    again = {entry.id for entry in chosen if given.again and store.has_networks(entry)}
+    todo = [entry for entry in chosen if entry.id in again or runner.state(entry)[0] != State.FINISHED]
     print(f"{len(todo)} to run ({len(chosen)} chosen), scale {given.scale}, on {given.device}", flush=True)
-    if any(entry.trains and not has_network(store.folder(entry.id)) for entry in todo) and not given.images:
-        raise ValueError("training needs images: name their folders with --images")
-    networks = [entry.id for entry in todo if entry.trains]
-    codes = _run_at_once(given, networks, deadline) if given.jobs > 1 and len(networks) > 1 else set()
-    outcomes = schedule.run_all([entry for entry in todo if not (codes and entry.trains)])
-    for state in (State.STOPPED, State.BUSY, State.FAILED):
-        ids = [id_ for id_, outcome in outcomes.items() if outcome.state == state]
-        if ids:
+    outcomes = runner.run_all(todo, jobs=given.jobs)
+    for state in (State.STOPPED, State.FAILED):
+        if ids := [id_ for id_, outcome in outcomes.items() if outcome == state]:
             print(f"{state.value}: {', '.join(ids)}", flush=True)
-    states = {outcome.state for outcome in outcomes.values()}
-    if State.FAILED in states or codes - {0, 3}:
-        return 1
-    return 3 if states & {State.STOPPED, State.BUSY} or 3 in codes else 0
+    return 1 if State.FAILED in outcomes.values() else 3 if State.STOPPED in outcomes.values() else 0
 
 
 def _collect(given) -> int:
     written = [path for store in _stores(given) for path in collect(store)]
-    lines = [f"wrote {path}" for path in written] or ["nothing is finished yet: python -m dpo_lib experiments run"]
-    print("\n".join(lines))
+    said = "\n".join(f"wrote {path}" for path in written)
+    print(said or "nothing is finished yet: python -m dpo_lib experiments run")
     return 0
-
-
-def _run_at_once(given, ids: Sequence[str], deadline: float | None) -> set[int]:
-    """Deal experiments out to processes, which share the processor's cores; gives their exit codes."""
-    words = ["--again"]  # what is to be run has been decided
-    for action in given.to_pass_on:
-        value = getattr(given, action.dest)
-        if value != action.default:
-            words += [action.option_strings[0], *map(str, value if isinstance(value, list) else [value])]
-    if deadline is not None:
-        words += ["--minutes", f"{max(0.0, deadline - time.monotonic()) / 60:.4f}"]
-    threads = str(max(1, (os.cpu_count() or 1) // given.jobs))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ, "TQDM_DISABLE": "1"}
-    command, count = [sys.executable, "-m", "dpo_lib", "experiments", "run"], min(given.jobs, len(ids))
-    processes = [subprocess.Popen([*command, *ids[k::count], *words], env=environment) for k in range(count)]
-    try:
-        return {process.wait() for process in processes}
-    finally:
-        for process in processes:
-            process.terminate()  # those that have ended do not mind
 
 
 def _stores(given) -> list[Store]:
@@ -145,44 +114,36 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m dpo_lib experiments", description="The paper's tables, as runs.")
     commands = parser.add_subparsers(required=True, metavar="list | run | status | collect")
 
-    place = argparse.ArgumentParser(add_help=False)
-    to_pass_on = [
-        place.add_argument("--out", help="folder that holds runs/ and results/ (default: the checkout)"),
-        place.add_argument("--seed", type=int, default=0),
-    ]
-
-    def command(function, about: str, ids: str | None, parents=(place,)):
-        added = commands.add_parser(function.__name__[1:], help=about, parents=parents)
+    def command(function, about: str, ids: str | None = None):
+        added = commands.add_parser(function.__name__[1:], help=about)
         added.set_defaults(command=function)
         if ids:
             about = "an id, the beginning of ids (table1/l0), or a pattern ('*/wls/*')"
             added.add_argument("ids", nargs=ids, metavar="ID", help=about)
-        return added.add_argument
+        if function is not _list:
+            added.add_argument("--out", help="folder that holds runs/ and results/ (default: the checkout)")
+            added.add_argument("--seed", type=int, default=0)
+            added.add_argument("--scale", choices=SCALES, help="budget (run: laptop; others: default all)")
+        return added
 
-    add = command(_list, "the experiments", "*", parents=())
+    add = command(_list, "the experiments", "*").add_argument
     add("--networks", action="store_true", help="only the ids of what is trained, one a line")
-    add = command(_status, "what is finished", "*")
-    add("--scale", choices=SCALES, help="only this one, missing experiments as well")
-    add = command(_collect, "one CSV per table", None)
-    add("--scale", choices=SCALES, help="only this one")
-    add = command(_run, "train and measure what is missing", "+")
-    to_pass_on += [
-        add("--images", nargs="+", default=[], metavar="DIR", help="folders of training photographs"),
-        add("--tests", metavar="DIR", help="test images, or a folder of sets by name (default: scikit-image's)"),
-        add("--rain", metavar="DIR", help="folder of rain pairs with pairs.csv (default: synthetic rain)"),
-        add("--scale", choices=SCALES, default="laptop", help="budget (default: laptop)"),
-        add("--device", default="cuda" if torch.cuda.is_available() else "cpu"),
-        add("--steps", type=int, help="optimiser steps, in place of the scale's"),
-        add("--test-images", type=int, metavar="N", help="only the first N of each test set"),
-        add("--bank-size", type=int, metavar="N", help="at most so many training targets at a time"),
-        add(
-            "--phases", type=Phase.from_text, nargs="+", default=[], metavar="SHARE,SHRINK,CROP,BATCH",
-            help="image sizes and batches in order, in place of the scale's",
-        ),
-        add("--initial", metavar="NETWORK", help="begin with its base network: a pretrained name or a file"),
-    ]  # fmt: skip
+    command(_status, "what is finished", "*")
+    command(_collect, "one CSV per table")
+    run = command(_run, "train and measure what is missing", "+")
+    run.set_defaults(scale="laptop")
+    add = run.add_argument
+    add("--images", nargs="+", default=[], metavar="DIR", help="folders of training photographs")
+    add("--tests", metavar="DIR", help="test images, or a folder of sets by name (default: scikit-image's)")
+    add("--rain", metavar="DIR", help="folder of rain pairs with pairs.csv (default: synthetic rain)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--steps", type=int, help="optimiser steps, in place of the scale's")
+    add("--test-images", type=int, metavar="N", help="only the first N of each test set")
+    add("--bank-size", type=int, metavar="N", help="at most so many training targets at a time")
+    about = "image sizes and batches in order, in place of the scale's"
+    add("--phases", type=Phase.from_text, nargs="+", metavar="SHARE,SHRINK,CROP,BATCH", help=about)
+    add("--initial", metavar="NETWORK", help="begin with its base network: a pretrained name or a file")
     add("--minutes", type=float, help="stop cleanly after so long; the same command continues")
     add("--jobs", type=int, default=1, help="so many at once, for small networks on one GPU (default: 1)")
     add("--again", action="store_true", help="measure again what is finished, say on other test images")
-    parser.set_defaults(to_pass_on=to_pass_on)
     return parser

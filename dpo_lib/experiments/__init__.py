@@ -1,4 +1,4 @@
-"""The paper's tables as runs: `catalogue` (the list), `store` (what is on disk), `run` and `schedule`, `tables`.
+"""The paper's tables as runs: `catalogue` (the list), `store` (what is on disk), `run`, `collect`, `tables`.
 
-`paper` holds the paper's numbers, `measure` what is measured of a network, `collect` writes one CSV per table.
+`paper` holds the paper's numbers, `properties` what is measured besides accuracy.
 """

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from ..operators import OPERATORS
 from ..operators.operator import Operator
 from ..training.config import SCALES, TrainConfig
@@ -41,7 +43,6 @@ UNSEEN = {
     "llf": (2.5, 4, 6, 7.5),
 }
 
-AT_THE_VALUE = (("beyond", "at the value"),)
 INJECTIONS = {  # ways to hand the parameter to the same base network
     "generated": {},
     "single_layer": {"generated": "norm(last)"},
@@ -58,16 +59,6 @@ class Test(NamedTuple):
     operator: str
     values: tuple[float | None, ...]
     told: str = ""  # the operator's name that a joint network is told, where that is not the right one
-
-
-class Cell(NamedTuple):
-    """One number of a table."""
-
-    table: str
-    network: str
-    operator: str
-    value: float | None
-    told: str
 
 
 @dataclass(frozen=True)
@@ -91,9 +82,9 @@ class Experiment:
         return not self.same_as
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """Ids of other experiments whose networks have to be there first."""
-        return (self.same_as,) if self.same_as else ()
+    def networks(self) -> tuple[str, ...]:
+        """Id of the experiment whose network is measured."""
+        return (self.same_as or self.id,)
 
     def config(
         self, scale: str = "laptop", *, seed: int = 0, steps: int | None = None, **overrides: object
@@ -106,10 +97,10 @@ class Experiment:
         width = base.network.width * (2 if self.network.get("depthwise") else 1)
         return config.with_network(**{"width": width, **self.network})
 
-    def cells(self) -> list[Cell]:
-        """The cells that it fills."""
+    def cells(self) -> list[tuple[str, str, str, float | None, str]]:
+        """The cells that it fills: table, network, operator and value, see `paper.number`; and what a test is told."""
         return [
-            Cell(table, network or f"told {test.told or test.operator}", test.operator, value, test.told)
+            (table, network or f"told {test.told or test.operator}", test.operator, value, test.told)
             for table, network in self.fills
             for test in self.tests
             for value in test.values
@@ -134,15 +125,15 @@ class Measurement:
     """What a table says of networks besides their accuracy: ``measure(networks, config, device)`` gives its rows."""
 
     id: str
-    table: str
     measure: Callable[..., list[dict]]
-    needs: tuple[str, ...] = ()  # ids of the experiments whose networks these are
+    networks: tuple[str, ...] = ()  # ids of the experiments whose networks these are
     trains = False
+    tests = ()
 
     @property
     def fills(self) -> tuple[tuple[str, str], ...]:
         """As an experiment's."""
-        return ((self.table, ""),)
+        return ((self.id.partition("/")[0], ""),)
 
     def config(self, scale: str = "laptop", *, seed: int = 0, **_: object) -> TrainConfig:
         """The scale's settings: no override changes what is measured."""
@@ -152,19 +143,16 @@ class Measurement:
 Entry = Experiment | Measurement
 
 
-def _one(table: str, name: str, label: str, values: Sequence[float] | None = None, **more) -> Experiment:
-    """A network for one operator, called `label` in a table, on its whole range or on some values.
+def _one(table: str, name: str, label: str, values: Sequence = (), at: Sequence = (), **more) -> Experiment:
+    """A network for one operator, on its whole range or on some values, which is called `label` in a table.
 
-    It is tested at the single value or at the paper's, and has the single value or the label in its id, unless `more`,
-    other parts of an `Experiment`, says otherwise.
+    A single value ends its id, in place of the label, and is what it is tested at, in place of the paper's values; `at`
+    and `more`, parts of an `Experiment`, come before these.
     """
-    trained = None if values is None else tuple(map(float, values))
-    single = tuple(values) if values is not None and len(values) == 1 else ()
+    single = tuple(values) if len(values) == 1 else ()
     id_ = f"{table}/{name}/{single[0]:g}" if single else f"{table}/{name}/{label.replace(' ', '_')}"
-    tests = (Test(name, tuple(more.pop("at", single or VALUES[name]))),)
-    return Experiment(
-        **{"id": id_, "fills": ((table, label),), "values": trained, **more}, operators=(name,), tests=tests
-    )
+    more = {"id": id_, "fills": ((table, label),), "values": tuple(map(float, values)) or None, **more}
+    return Experiment(operators=(name,), tests=(Test(name, tuple(at or single or VALUES[name])),), **more)
 
 
 def _joint(id_: str, operators: tuple[str, ...], label: str, *, tests: tuple[Test, ...] = (), **network) -> Experiment:
@@ -182,9 +170,9 @@ def _tables_1_to_4() -> Iterator[Experiment]:
         numerous = (*((each, "numerous") for each in tables), ("table3", "1 operator"))
         yield _one(table, name, "numerous", fills=numerous)
         for value in values:
-            fills = tuple((each, "single") for each in tables)
             is_end = name in FILTERS and value in (values[0], values[-1])
-            yield _one(table, name, "single", [value], fills=(*fills, *AT_THE_VALUE) if is_end else fills)
+            beyond = (("beyond", "at the value"),) if is_end else ()
+            yield _one(table, name, "single", [value], fills=(*((each, "single") for each in tables), *beyond))
     yield _one("table3", "derain", "1 operator", id="table3/derain")
     yield _joint("table3/filters6", FILTERS, "6 or 4 operators")
     yield _joint("table3/restoration4", RESTORATION, "6 or 4 operators")
@@ -202,11 +190,11 @@ def _tables_1_to_4() -> Iterator[Experiment]:
 
 def _tables_5_to_14() -> Iterator[Entry]:
     """Times, kernels, cheap tuning, what is best generated, other weight learning networks, values in between."""
-    yield Measurement("table5/times", "table5", times)
+    yield Measurement("table5/times", times)
     # networks of the same seed start from the same weights, and their kernels stay alike for that reason alone
     yield _one("table11", "wls", "single", [KERNELS_AT], fills=(), seed_offset=1000)
     ids = ("table1/wls/numerous", f"table11/wls/{KERNELS_AT:g}", f"table1/wls/{KERNELS_AT:g}")
-    yield Measurement("table11/kernels", "table11", kernels, needs=ids)
+    yield Measurement("table11/kernels", kernels, ids)
     at_defaults = tuple(Test(name, (None,)) for name in TABLE6_OPERATORS)
     yield _joint("table6/single_layer", TABLE6_OPERATORS, "single layer", tests=at_defaults, **CHEAP)
     for generated in paper.TABLE12:
@@ -222,7 +210,8 @@ def _tables_5_to_14() -> Iterator[Entry]:
     yield _one("table14", "l0", "numerous", at=UNSEEN["l0"])
     yield _one("table14", "l0", "five values", VALUES["l0"], at=UNSEEN["l0"])
     for value in UNSEEN["l0"]:
-        yield _one("table14", "l0", "at the value", [value], fills=(("table14", "at the value"), *AT_THE_VALUE))
+        fills = tuple((table, "at the value") for table in ("table14", "beyond"))
+        yield _one("table14", "l0", "at the value", [value], fills=fills)
 
 
 def middle_half(name: str) -> tuple[float, float]:
@@ -231,11 +220,9 @@ def middle_half(name: str) -> tuple[float, float]:
     >>> middle_half("rgf"), middle_half("l0")
     ((3.25, 7.75), (0.006325, 0.06325))
     """
-    low, high = VALUES[name][0], VALUES[name][-1]
-    log = OPERATORS[name].parameters[0].sampling == "log"
-    ends = (low * (high / low) ** part if log else low + (high - low) * part for part in (0.25, 0.75))
-    first, second = (float(f"{end:.4g}") for end in ends)
-    return first, second
+    space = np.geomspace if OPERATORS[name].parameters[0].sampling == "log" else np.linspace
+    _, low, _, high, _ = space(VALUES[name][0], VALUES[name][-1], 5)
+    return float(f"{low:.4g}"), float(f"{high:.4g}")
 
 
 def _other_questions() -> Iterator[Experiment]:
@@ -287,9 +274,8 @@ def find(patterns: Sequence[str]) -> list[Entry]:
     """
     chosen = set()
     for pattern in patterns:
-        begins = pattern.rstrip("/") + "/"
-        fits = [id_ for id_ in EXPERIMENTS if fnmatch.fnmatchcase(id_, pattern) or id_.startswith(begins)]
-        fits = [pattern] if pattern in EXPERIMENTS else fits
+        fits = fnmatch.filter(EXPERIMENTS, pattern)
+        fits += [] if pattern in fits else fnmatch.filter(EXPERIMENTS, pattern.rstrip("/") + "/*")
         if not fits:
             names = [*EXPERIMENTS, *dict.fromkeys(id_.rpartition("/")[0] for id_ in EXPERIMENTS)]
             near = difflib.get_close_matches(pattern, names, n=4, cutoff=0.5)

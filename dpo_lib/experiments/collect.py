@@ -25,14 +25,7 @@ def collect(store: Store) -> list[Path]:
 
     Damaged records are named and left out. Averages are over complete rows only.
     """
-    records: dict[str, dict] = {}
-    for entry in EXPERIMENTS.values():
-        try:
-            records[entry.id] = store.read_record(entry)
-        except FileNotFoundError:
-            continue
-        except ValueError as error:
-            print(f"{entry.id}: {error}: left out", flush=True)
+    records = {entry.id: record for entry in EXPERIMENTS.values() if (record := store.read_record(entry)) is not None}
     written = []
     for table in dict.fromkeys(table for entry in EXPERIMENTS.values() for table, _ in entry.fills):
         filling = [entry for entry in EXPERIMENTS.values() if table in dict(entry.fills)]
@@ -46,30 +39,32 @@ def collect(store: Store) -> list[Path]:
 
 
 def table_rows(table: str, filling: Sequence[Entry], records: dict[str, dict]) -> list[dict]:
-    """The rows of a table: its cells, measured or not, averages over values, then over operators; other methods."""
+    """The rows of a table: its cells, measured or not, averages over values, then over operators; other methods.
+
+    None stands for what is not known.
+    """
     groups: dict[str, dict[str, list[dict]]] = {}
     rows = []
     for entry in filling:
         record = records.get(entry.id, {"rows": []})
         if not isinstance(entry, Experiment):  # its rows as they were measured
-            rows += [_filled({**row, "run": entry.id}) for row in record["rows"]]
+            rows += [{**row, "run": entry.id} for row in record["rows"]]
             continue
-        found = {(row["operator"], row["value"], row["told"]): row for row in record["rows"]}
-        begun_with = (record.get("initial") or {}).get("name", "random weights")
-        for cell in entry.cells():
-            if cell.table == table:
-                measured = found.get((cell.operator, cell.value, cell.told), {})
-                more = {"samples": record["samples"], "begun_with": begun_with} if measured else {}
-                row = _row(table, cell.network, cell.operator, cell.value, {**measured, **more}, entry.id)
-                groups.setdefault(cell.network, {}).setdefault(cell.operator, []).append(row)
+        begun_with = record.get("initial", {}).get("name", "random weights")
+        training = {"samples": record.get("samples"), "begun_with": begun_with}
+        found = {(row["operator"], row["value"], row["told"]): {**row, **training} for row in record["rows"]}
+        for filled, network, operator, value, told in entry.cells():
+            if filled == table:
+                row = _row(table, network, operator, value, found.get((operator, value, told)), entry.id)
+                groups.setdefault(network, {}).setdefault(operator, []).append(row)
     for network, operators in groups.items():
         averages = []
         for operator, cells in operators.items():
-            cells.sort(key=lambda row: row["value"] if isinstance(row["value"], (int, float)) else 0)
+            cells.sort(key=lambda row: row["value"])
             averages.append(_average(table, network, operator, cells))
             if len(cells) == 1:  # a single value is its own average, and so has the paper's
-                theirs = {key: averages[-1][key] for key in ("paper_psnr_db", "paper_ssim") if cells[0][key] == ""}
-                rows.append({**cells[0], **theirs})
+                theirs = [key for key in ("paper_psnr_db", "paper_ssim") if cells[0][key] is None]
+                rows.append(cells[0] | {key: averages[-1][key] for key in theirs})
             else:
                 rows += [*cells, averages[-1]]
         if len(operators) > 1:
@@ -78,10 +73,10 @@ def table_rows(table: str, filling: Sequence[Entry], records: dict[str, dict]) -
     return rows + [{**_row(*key), "network": f"{key[1]} (paper)"} for key in others]
 
 
-def _row(table: str, network: str, operator: str, value, found: dict | None = None, run: str = "") -> dict:
+def _row(table: str, network: str, operator: str, value, found: dict | None = None, run: str | None = None) -> dict:
     """One line of a table."""
     found, (psnr_db, ssim) = found or {}, paper.number(table, network, operator, value)
-    return _filled({
+    return {
         "network": network,
         "operator": operator,
         "value": "default" if value is None else value,
@@ -91,16 +86,11 @@ def _row(table: str, network: str, operator: str, value, found: dict | None = No
         "paper_ssim": ssim,
         **{key: found.get(key) for key in ("input_psnr_db", "images", "test_set", "samples", "begun_with")},
         "run": run,
-    })  # fmt: skip
-
-
-def _filled(row: dict) -> dict:
-    """What is not known is left empty."""
-    return {key: "" if value is None else value for key, value in row.items()}
+    }
 
 
 def _average(table: str, network: str, operator: str, rows: list[dict]) -> dict:
     """The mean of rows, if all of them are measured."""
-    complete = all(row["psnr_db"] != "" for row in rows)
+    complete = all(row["psnr_db"] is not None for row in rows)
     found = {key: float(np.mean([row[key] for row in rows])) for key in MEASURED} if complete else {}
     return _row(table, network, operator, AVERAGE, found)

@@ -1,12 +1,15 @@
-"""One experiment from nothing to its record: train, then measure; each continues where it was stopped."""
+"""From experiments to records: train what is not there, measure it; both continue where they were stopped."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
+import json
+import multiprocessing
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,137 +17,221 @@ import torch
 
 from ..data.rain import rain_of_pairs
 from ..data.sources import file_list, image_files, load_folder
-from ..data.test_sets import ImageSet, usual_sets
+from ..data.test_sets import usual_sets
+from ..evaluation import evaluate, summarise
+from ..files import sha256_of, writable_folder
 from ..models.parameterized import ParameterizedNetwork
-from ..models.pretrained import load_any
+from ..models.pretrained import load_any, load_network
 from ..models.transfer import base_at_mid_range
+from ..parameters import Value
+from ..records import device_name, provenance, write_json, write_rows
 from ..training.card import described, save_run
 from ..training.config import TrainConfig
-from ..training.trainers import planned_samples, train
-from .catalogue import Experiment
-from .measure import OutOfTimeError, measure
-from .store import comparable, load_run
+from ..training.trainers import train
+from .catalogue import EXPERIMENTS, Entry, Experiment
+from .store import State, Store, comparable
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two processes from one folder there
+    fcntl = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
-class Data:
-    """The images of a run; those for training are read at the first use, and once for all experiments of a process."""
-
-    folders: tuple[str, ...] = ()  # of training images
-    tests: str | None = None  # a folder, see `data.test_sets.usual_sets`
-    rain: str | None = None  # one of rain pairs
-    limit: int | None = None  # only so many images of each test set
-
-    @functools.cached_property
-    def paths(self) -> list[Path]:
-        """All training files."""
-        if not self.folders:
-            raise ValueError("training needs images: name their folders with --images")
-        return [file for folder in self.folders for file in image_files(folder)]
-
-    @functools.cached_property
-    def images(self) -> list[np.ndarray]:
-        """The training images."""
-        return load_folder(self.paths)
-
-    @functools.cached_property
-    def files(self) -> list[dict]:
-        """Names and hashes of the training images."""
-        return file_list(self.paths)
-
-    def test_sets(self, operators: Iterable[str]) -> dict[str, ImageSet]:
-        """What each operator is measured on."""
-        return usual_sets(operators, self.tests, rain=self.rain, limit=self.limit)
-
-
-def run(
-    experiment: Experiment,
-    config: TrainConfig,
-    folder: Path,
-    data: Data,
-    *,
-    device: str = "cpu",
-    targets: Path | None = None,
-    jobs: int = 1,
-    initial: str | None = None,
-    deadline: float | None = None,
-    progress: bool = True,
-) -> dict:
-    """Train the network if it is not there, and measure it; gives the record.
+class Runner:
+    """Runs experiments of one scale and seed.
 
     Parameters
     ----------
-    experiment, config, data
-    folder : path
-        Of the network, whether it is the experiment's own or that of another one.
-    device, targets, jobs, progress
-        See `train`; operators' answers on test images are kept in the same folder.
+    store : Store
+    images : tuple of str
+        Folders of training images.
+    tests, rain : str, optional
+        Folders of test images and of rain pairs, see `data.test_sets.usual_sets`.
+    limit : int, optional
+        Only the first so many images of each test set.
+    device : str
+    overrides : dict
+        In place of the scale's settings, see `Experiment.config`.
     initial : str, optional
         Begin with the base network of this one, see `base_at_mid_range`: a pretrained name, or a ``.safetensors`` file.
     deadline : float, optional
         Of `time.monotonic`: when to stop.
-
-    Raises
-    ------
-    OutOfTimeError
-        Call again to continue.
-    ValueError, OSError
-        Bad images, folders, or settings.
+    progress : bool
     """
-    if experiment.trains:
-        start = None if initial is None else load_any(initial)
-        if not _is_trained(folder, config, start):
-            how = {"device": device, "targets": targets, "jobs": jobs, "progress": progress}
-            _train(experiment, config, folder, data, start, deadline, **how)
-    network, facts = load_run(folder)
-    if facts["samples"] < planned_samples(config):
-        raise ValueError(f"{folder} holds a run of only {facts['samples']} samples: move it away to train anew")
-    sets = data.test_sets(test.operator for test in experiment.tests)
-    return measure(
-        experiment, network.to(device), facts, folder, sets, device=device, seed=config.seed, targets=targets,
-        deadline=deadline, progress=progress,
-    )  # fmt: skip
 
+    store: Store
+    images: tuple[str, ...] = ()
+    tests: str | None = None
+    rain: str | None = None
+    limit: int | None = None
+    device: str = "cpu"
+    overrides: dict = field(default_factory=dict)
+    initial: str | None = None
+    deadline: float | None = None
+    progress: bool = True
 
-def _train(experiment, config, folder, data, initial, deadline, **how) -> None:
-    """Train to the end, or raise `OutOfTimeError`."""
-    rainy = "derain" in experiment.operators
-    operators = experiment.training_operators(rain_of_pairs(data.rain) if rainy and data.rain else None)
-    entries = max(config.entries_per_image, -(-len(operators) // len(data.images)))  # one for each operator
-    config = replace(config, entries_per_image=entries)
-    how["minutes"] = None if deadline is None else max((deadline - time.monotonic()) / 60, 1e-9)
-    start = None if initial is None else base_at_mid_range(initial)
-    result = train(operators, data.images, config, out=folder, initial=start, **how)
-    if not result.finished:
-        raise OutOfTimeError(f"step {result.steps} of {config.steps}")
-    facts = {"id": experiment.id, "name": experiment.id.replace("/", "-"), "initial": initial}
-    rain = ("of pairs" if data.rain else "synthetic") if rainy else None
-    save_run(folder, result, config, files=data.files, images=len(data.images), rain=rain, **facts)
+    @property
+    def targets(self) -> Path:
+        """Folder of the operators' answers, for all scales and seeds."""
+        return self.store.out / "runs" / "targets"
 
+    def config(self, entry: Entry) -> TrainConfig:
+        """An experiment's settings."""
+        return entry.config(self.store.scale, seed=self.store.seed, **self.overrides)
 
-def _is_trained(folder: Path, config: TrainConfig, initial: ParameterizedNetwork | None) -> bool:
-    """Whether the finished network is there. Damaged files are set aside; a network of other settings is refused."""
-    path = folder / "network.safetensors"
-    if path.exists():
+    def state(self, entry: Entry) -> tuple[State, str]:
+        """How far an experiment is, and what else there is to say."""
+        return self.store.state(entry, self.config(entry))
+
+    def run_all(self, entries: Sequence[Entry], *, jobs: int = 1) -> dict[str, State]:
+        """Run experiments, those with a network of their own `jobs` at once; gives what came of each."""
+        if not self.images and not all(self.store.has_networks(entry) for entry in entries):
+            raise ValueError("training needs images: name their folders with --images")
+        apart = [entry for entry in entries if jobs > 1 and entry.trains]
+        threads, context = max(1, torch.get_num_threads() // jobs), multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+            states = pool.map(replace(self, progress=False).run, apart)
+            outcomes = {entry.id: state for entry, state in zip(apart, states, strict=True)}
+        return outcomes | {entry.id: self.run(entry) for entry in entries if entry.id not in outcomes}
+
+    def run(self, entry: Entry) -> State:
+        """Run one experiment, write its record, and say what came of it."""
+        start, state = time.monotonic(), State.FAILED
+        print(f"{entry.id}: begun", flush=True)
         try:
-            _, facts = load_run(folder)
-        except ValueError as error:
-            _set_aside(path, str(error))
-        else:
-            begun, wanted = facts.get("initial", {}).get("name"), initial and described(initial)["name"]
-            if comparable(facts["config"]) != comparable(config) or begun != wanted:
-                raise ValueError(f"{folder} holds a run with other settings: move it away to train anew")
-            return True
-    for checkpoint in folder.rglob("checkpoint.pt"):
-        try:
-            torch.load(checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a damaged file raises
-            _set_aside(checkpoint, f"not readable: {error}".splitlines()[0])
-    return False
+            self._check_time("not begun")
+            with contextlib.ExitStack() as held:
+                for id_ in entry.networks:
+                    held.enter_context(locked(self.store.folder(id_)))
+                record = self._record(entry)
+                write_json(self.store.record(entry.id), record)
+            state, detail = State.FINISHED, f"{len(record['rows'])} rows"
+        except (TimeoutError, BlockingIOError) as error:
+            state, detail = State.STOPPED, str(error)
+        except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
+            detail = str(error)
+        print(f"{entry.id}: {state.value}, {detail} ({time.monotonic() - start:.0f} s)", flush=True)
+        return state
+
+    def _record(self, entry: Entry) -> dict:
+        """What its record says; networks that are not there are trained."""
+        networks = [self._network(EXPERIMENTS[id_]) for id_ in entry.networks]
+        if isinstance(entry, Experiment):
+            return self._measure(entry, *networks)
+        config = self.config(entry)
+        return provenance(
+            id=entry.id, scale=config.scale, seed=config.seed, config=asdict(config), samples=0,
+            device=device_name(self.device), rows=entry.measure(networks, config, self.device),
+        )  # fmt: skip
+
+    def _network(self, experiment: Experiment) -> ParameterizedNetwork:
+        """An experiment's network, which is trained if it is not there. One of other settings is refused."""
+        config, path = self.config(experiment), self.store.network(experiment.id)
+        initial = None if self.initial is None else load_any(self.initial)
+        if not path.exists():
+            self._train(experiment, config, path.parent, initial)
+        network = load_network(path)
+        begun, wanted = network.card.get("initial", {}).get("name"), initial and described(initial)["name"]
+        if comparable(network.card["config"]) != comparable(config) or begun != wanted:
+            raise ValueError(f"{path.parent} holds a run with other settings: move it away to train anew")
+        return network
+
+    def _train(self, experiment: Experiment, config: TrainConfig, folder: Path, initial: ParameterizedNetwork | None):
+        images, files = training_images(self.images)
+        rain = None if "derain" not in experiment.operators else "of pairs" if self.rain else "synthetic"
+        operators = experiment.training_operators(rain_of_pairs(self.rain) if rain == "of pairs" else None)
+        entries = max(config.entries_per_image, -(-len(operators) // len(images)))  # one for each operator
+        config = replace(config, entries_per_image=entries)
+        result = train(
+            operators, images, config, out=folder, device=self.device, progress=self.progress,
+            minutes=None if self.deadline is None else (self.deadline - time.monotonic()) / 60,
+            initial=None if initial is None else base_at_mid_range(initial),
+            targets=self.targets, jobs=torch.get_num_threads(),
+        )  # fmt: skip
+        if not result.finished:
+            raise TimeoutError(f"step {result.steps} of {config.steps}")
+        facts = {"id": experiment.id, "name": experiment.id.replace("/", "-"), "initial": initial}
+        save_run(folder, result, config, files=files, images=len(images), rain=rain, **facts)
+
+    def _measure(self, experiment: Experiment, network: ParameterizedNetwork) -> dict:
+        """Measure a network at an experiment's tests; gives the record.
+
+        Rows are kept beside the network: what was measured before the deadline, after which no value is begun, or for
+        another experiment with this network, is not measured again.
+        """
+        sets = usual_sets((test.operator for test in experiment.tests), self.tests, rain=self.rain, limit=self.limit)
+        folder = self.store.folder(*experiment.networks)
+        kept = folder / "measured.json"
+        shown = {name: [*images.images, *images.files] for name, images in sets.items()}
+        made_by = {"network": sha256_of(folder / "network.safetensors"), "sets": shown}
+        found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        measured = found["rows"] if found.get("facts") == made_by else {}
+        tables, network = [], network.to(self.device)
+        for operator, values, told in experiment.tests:
+            for value in values:
+                key = f"{operator} {value} {told}"
+                if key not in measured:
+                    self._check_time("trained, not measured to the end")
+                    rows = evaluate(
+                        told_otherwise(network, operator, told) if told else network, experiment.operator(operator),
+                        sets[operator].images, values=(value,), check_range=experiment.trained_range is None,
+                        device=self.device, seed=self.store.seed, targets=self.targets, progress=self.progress,
+                    )  # fmt: skip
+                    more = {"value": value, "told": told, "test_set": sets[operator].name}
+                    measured[key] = [{**row, **more} for row in rows]
+                    write_json(kept, {"facts": made_by, "rows": measured})
+                tables.append(measured[key])
+        if experiment.trains:
+            write_rows(folder / "rows.csv", [row for rows in tables for row in rows])
+        return {
+            **json.loads((folder / "run.json").read_text(encoding="utf-8")),
+            **provenance(id=experiment.id, seed=self.store.seed, same_as=experiment.same_as),
+            "trained": {key: network.card[key] for key in ("date", "commit")},
+            "measured_on": {
+                images.name: {"name": images.name, "images": len(images.images), "files": images.files}
+                for images in sets.values()
+            },
+            "rows": [_summary(rows) for rows in tables],
+        }
+
+    def _check_time(self, otherwise: str) -> None:
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise TimeoutError(otherwise)
 
 
-def _set_aside(path: Path, why: str) -> None:
-    """Rename a damaged file, so that the work is done again, and say so."""
-    aside = path.with_name(f"{path.name}.damaged")
-    os.replace(path, aside)
-    print(f"{path} is damaged, moved to {aside.name}, done again ({why})", flush=True)
+def told_otherwise(network: ParameterizedNetwork, operator: str, told: str) -> Callable[..., torch.Tensor]:
+    """A joint network for one of its operators, which is told the name of another one."""
+    gamma_code = network.gamma_code
+
+    def answer(image: torch.Tensor, value: Value, *, check_range: bool = True) -> torch.Tensor:
+        code = gamma_code(value, operator=operator, batch=len(image), check_range=check_range)
+        wrong = gamma_code.table[gamma_code.index(told)].expand(len(image), -1)
+        return network.answer(image, torch.cat([wrong, code[:, wrong.shape[1] :]], dim=1))
+
+    return answer
+
+
+@functools.lru_cache(maxsize=1)
+def training_images(folders: tuple[str, ...]) -> tuple[list[np.ndarray], list[dict]]:
+    """Training images, and their names and hashes; read once for all experiments of a process."""
+    paths = [file for folder in folders for file in image_files(folder)]
+    return load_folder(paths), file_list(paths)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, where the system can; a BlockingIOError says that another process does."""
+    with open(writable_folder(folder) / "lock", "w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BlockingIOError(f"another process is at work in {folder}") from error
+        yield
+
+
+def _summary(rows: list[dict]) -> dict:
+    """A record's row: the mean over the images."""
+    facts = {key: rows[0][key] for key in ("operator", "value", "told", "test_set")}
+    return facts | {key: round(number, 4) for key, number in summarise(rows)[-1].items() if key != "value"}
