@@ -37,5 +37,5 @@ def test_all_problems_are_said_at_once():
         NetworkConfig(model="dcoupled", width=0, hidden=-1)
     for part in ("model must be one of decoupled", "width must be positive", "hidden must lie in"):
         assert part in str(refused.value)
-    assert NetworkConfig(base="pyramid").normalisation == "kernel"
+    assert NetworkConfig(base="pyramid").normalised_by == "kernel"
     assert NetworkConfig(output="direct").last_is_zero is False
