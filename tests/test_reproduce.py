@@ -265,3 +265,14 @@ def test_asking_for_cuda_where_there_is_none(monkeypatch, capsys):
 def test_help_runs_from_the_shell():
     done = subprocess.run([sys.executable, "-m", "dpo_lib", "reproduce", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "--scale" in done.stdout
+
+
+def test_what_is_compared_is_made_by_one_thread(checkout, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    write_notebook(checkout / "notebooks" / "01_first.ipynb", "import os; print(os.environ['OMP_NUM_THREADS'])",
+                   parameters="scale = 'cpu'")  # fmt: skip
+    seen = []
+    for name, settings in (("compared", {}), ("own", {"parameters": {"scale": "smoke"}})):
+        run(checkout, out=tmp_path / name, only=["01"], **settings)
+        seen.append(outputs(tmp_path / name / "notebooks" / "01_first.ipynb").strip())
+    assert seen == ["1", "2"]
