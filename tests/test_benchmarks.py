@@ -1,27 +1,20 @@
 """The benchmark of the operators: its rows on a tiny image, and that the peers do the same work."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark_scripts import load_script
 
 from dpo_lib.data import embedded_images
 from dpo_lib.images import to_uint8
 from dpo_lib.operators import OPERATORS
 from dpo_lib.records import read_rows
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "operators.py"
-
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark_operators", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    yield spec.loader.exec_module(module) or module
-    del sys.modules[spec.name]
+    return load_script("operators")
 
 
 def test_rows_table_and_file(benchmark, tmp_path, capsys):

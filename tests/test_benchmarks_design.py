@@ -1,10 +1,9 @@
 """The comparison of designs: rows once each, and every variant can be trained."""
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from benchmark_scripts import load_script
 from tiny_runs import pictures
 
 from dpo_lib import OPERATORS, train
@@ -12,15 +11,10 @@ from dpo_lib.images import save_image
 from dpo_lib.records import read_rows
 from dpo_lib.training import Phase
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "design.py"
-
 
 @pytest.fixture(scope="module")
 def design():
-    spec = importlib.util.spec_from_file_location("benchmark_design", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("design")
 
 
 def small(config):

@@ -1,19 +1,15 @@
 """The benchmarks of the networks run, and what they say fits together."""
 
-import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+from benchmark_scripts import FOLDER, load_script
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module
+def benchmark():
+    return load_script
 
 
 def test_inference(benchmark, tmp_path, capsys):

@@ -1,25 +1,19 @@
 """The measurement of self-agreement: operators whose figures are known by hand, and its rows."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from benchmark_scripts import load_script
 
 from dpo_lib.operators import Operator
 from dpo_lib.records import read_rows
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "self_agreement.py"
-
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("benchmark_self_agreement", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("self_agreement")
 
 
 def picture(height=192, width=200):
