@@ -1,4 +1,4 @@
-"""Large pictures through a pyramid in bounded memory: the finest levels in tiles, the coarser ones whole.
+"""Large pictures through a pyramid in little memory: the finest levels in tiles, the coarser ones whole.
 
 Only networks whose kernels are standardised: with instance normalisation every pixel depends on the whole picture.
 """
