@@ -57,10 +57,10 @@ def image_grid(
     count = max(len(images) for images in rows.values())
     first = next(image for images in rows.values() for image in images if image is not None)
     cell = width / (count + 0.25)
-    height = cell * first.shape[0] / first.shape[1] + (0.2 if notes else 0.04)
-    titles = 0.3 if columns else 0.04  # inches for the line above
+    height = cell * first.shape[0] / first.shape[1]
+    gap, titles = 0.22 if notes else 0.04, 0.3 if columns else 0.04  # inches below each row, and above the first
     interpolation = "hanning" if cell * DOTS_PER_INCH < first.shape[1] else "nearest"
-    figure = Figure(figsize=(width, len(rows) * height + titles), dpi=DOTS_PER_INCH)
+    figure = Figure(figsize=(width, len(rows) * (height + gap) + titles), dpi=DOTS_PER_INCH)
     axes = figure.subplots(len(rows), count, squeeze=False)
     for row, (label, images) in enumerate(rows.items()):
         for number, axis in enumerate(axes[row]):
@@ -80,8 +80,8 @@ def image_grid(
             if (label, number) in notes:
                 axis.set_xlabel(notes[label, number], fontsize=8, labelpad=2)
         axes[row, 0].set_ylabel(label, fontsize=9, labelpad=3)
-    top, hspace = 1 - titles / figure.get_figheight(), 0.16 if notes else 0.03
-    figure.subplots_adjust(left=0.025, right=0.998, top=top, bottom=0.02, wspace=0.02, hspace=hspace)
+    top, bottom = 1 - titles / figure.get_figheight(), gap / figure.get_figheight()
+    figure.subplots_adjust(left=0.025, right=0.998, top=top, bottom=bottom, wspace=0.02, hspace=gap / height)
     return figure
 
 

@@ -48,6 +48,21 @@ def test_image_grid_titles_labels_and_gaps():
     assert np.array_equal(np.asarray(axes[1, 1].images[0].get_array()), gray)
 
 
+@pytest.mark.parametrize("count", [1, 3, 6])
+@pytest.mark.parametrize("size", [(20, 30), (30, 20)])
+def test_nothing_of_an_image_grid_is_cut_off(count, size):
+    rows = {label: count * [RNG.random((*size, 3))] for label in ("operator", "network", "5 x difference")}
+    notes = {(label, number): "31.9 dB" for label in rows for number in range(count)}
+    figure = image_grid(rows, columns=count * ["gap"], notes=notes)
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        for text in filter(lambda text: text.get_text(), (axis.title, axis.xaxis.label, axis.yaxis.label)):
+            box, page = text.get_window_extent(), figure.bbox
+            assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+    bottoms = [axis.xaxis.label.get_window_extent().y0 for axis in figure.axes[:count]]
+    assert min(bottoms) >= figure.axes[count].get_window_extent().y1  # and no note lies on the row below
+
+
 def test_curves_hold_the_numbers():
     figure = curves({"net": ([1, 10], [30, 31])}, marks={"table": ([1], [30])}, xlabel="x", ylabel="y [dB]", log=True)
     (axis,) = figure.axes
