@@ -54,9 +54,17 @@ class Parameter:
             object.__setattr__(self, "default", float(round(middle)) if self.sampling == "integer" else middle)
         object.__setattr__(self, "test_values", tuple(self.test_values) or (self.low, self.default, self.high))
 
-    def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """Draw `n` values with the CPU `generator`: tensor (n,), float64."""
+    def sample(self, n: int, generator: torch.Generator, *, levels: int = 0) -> torch.Tensor:
+        """Draw `n` values with the CPU `generator`: tensor (n,), float64.
+
+        With `levels` (at least 2) only so many different ones: both ends and equal steps between, in the scale of
+        `sampling`.
+        """
         u = torch.rand(n, generator=generator, dtype=torch.float64)
+        return self.at((u * levels).floor().clamp(max=levels - 1) / (levels - 1) if levels else u)
+
+    def at(self, u: torch.Tensor) -> torch.Tensor:
+        """Values at the parts `u` of the range, 0 to 1, in the scale that training values are drawn in."""
         if self.sampling == "log":
             return self.low * (self.high / self.low) ** u
         if self.sampling == "integer":

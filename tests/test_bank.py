@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_runs import GAIN, THREE, pictures
+from tiny_runs import GAIN, HALF, THREE, pictures
 
 from dpo_lib.images import shrink_image, to_tensor
 from dpo_lib.operators import OPERATORS
@@ -107,3 +107,73 @@ def test_shrinking_keeps_the_mean():
     image = to_tensor(pictures()[0])
     small = shrink_image(image, 0.5)
     assert small.shape == (1, 3, 33, 40) and abs(float(small.mean() - image.mean())) < 2e-3
+
+
+def test_crops_of_a_value_come_together():
+    settings = {"entries_per_image": 8, "crop": 20, "levels": 3, "progress": False}
+    bank = TargetBank(GAIN, pictures(), **settings, same_value=2)
+    bank.fill()
+    assert len({float(entry.value) for entry in bank.entries}) == 3
+    mixed = 0
+    for seed in range(8):
+        batch = bank.batch(4, seeded(seed))
+        first, second, third, fourth = batch.value[:, 0].tolist()
+        assert first == third and second == fourth and not torch.equal(batch.input[0], batch.input[2])
+        assert (batch.input * batch.value.float().view(-1, 1, 1, 1) - batch.target).abs().max() < 5e-3
+        mixed += first != second
+    assert mixed
+    noise = TargetBank(OPERATORS["denoise"], pictures(), entries_per_image=1, crop=20, progress=False, same_value=2)
+    batch = noise.batch(4, seeded(1))
+    assert batch.value[0] == batch.value[2] != batch.value[1]
+    shown = (batch.input - batch.target)[[0, 2]]
+    assert not torch.equal(shown[0], shown[1])  # noise of its own
+
+
+def test_too_few_entries_of_a_value_stay_apart():
+    bank = TargetBank(GAIN, pictures(), entries_per_image=2, crop=20, progress=False, same_value=4)
+    bank.fill()
+    batch = bank.batch(4, seeded(0))
+    assert len(set(batch.value.flatten().tolist())) > 1
+    assert (batch.input * batch.value.float().view(-1, 1, 1, 1) - batch.target).abs().max() < 5e-3
+
+
+def test_crops_begin_on_the_grid():
+    bank = TargetBank(HALF, pictures(1), entries_per_image=8, crop=20, step=16, progress=False)
+    bank.fill()
+    wholes = [bank.image_of(entry)[0] for entry in bank.entries]
+    places = set()
+    for shown in bank.batch(40, seeded(0)).input:
+        found = [
+            (top, left)
+            for whole in wholes
+            for top in range(whole.shape[1] - 19)
+            for left in range(whole.shape[2] - 19)
+            if torch.equal(whole[:, top : top + 20, left : left + 20], shown)
+        ]
+        assert found and all(top % 16 == left % 16 == 0 for top, left in found)
+        places.update(found)
+    assert len(places) > 5
+
+
+def test_crops_of_a_periodic_operator_go_on_at_the_opposite_border():
+    """L0's answer to a rolled picture is the rolled answer, so such crops are exact, too."""
+    settings = {"entries_per_image": 1, "crop": 60, "torus": True, "progress": False}
+    bank = TargetBank(OPERATORS["l0"], pictures(1), **settings)
+    bank.fill()
+    entry, batch = bank.entries[0], bank.batch(12, seeded(0))
+    image = bank.image_of(entry)
+    beyond = 0
+    for shown, target in zip(batch.input, batch.target, strict=True):
+        corner = (image[0] == shown[:, :1, :1]).all(0).nonzero().tolist()
+        top, left = next(
+            place for place in corner if torch.equal(image.roll([-n for n in place], (2, 3))[0, :, :60, :60], shown)
+        )
+        answer = OPERATORS["l0"](image.roll((-top, -left), (2, 3)), entry.value[None])[0, :, :60, :60]
+        assert (answer.clamp(0, 1) - target).abs().max() < 0.51 / 255
+        beyond += top > image.shape[2] - 60 or left > image.shape[3] - 60
+    assert beyond > 6
+    plain = TargetBank(GAIN, pictures(1), **settings)  # no periodic operator: crops stay inside
+    plain.fill()
+    whole = plain.image_of(plain.entries[0])[0].unfold(1, 60, 1).unfold(2, 60, 1)
+    for shown in plain.batch(4, seeded(0)).input:
+        assert bool((whole.permute(1, 2, 0, 3, 4) == shown).flatten(2).all(2).any())

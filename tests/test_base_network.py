@@ -121,3 +121,17 @@ def test_bad_forms():
     ):
         with pytest.raises(ValueError, match=message):
             NetworkConfig(**change)
+
+
+@pytest.mark.parametrize("base", ["pyramid", "dilated"])
+def test_wrapping_lays_the_opposite_borders_around(base):
+    """As if the picture had come larger, by NumPy's padding, and the answer were cut."""
+    form = NetworkConfig(base=base, widths=(4, 6), width=4, dilations=(2,), wrap=24)
+    torch.manual_seed(0)
+    network = form.base_network().double().requires_grad_(False)
+    weights = {layer.name: torch.randn(layer.weight_shape, dtype=torch.float64) for layer in network.convolutions}
+    image = torch.rand(2, 3, 17, 30, dtype=torch.float64)
+    larger = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (0, 0), (24, 24), (24, 24)), mode="wrap"))
+    expected = network.sharing(wrap=0)(larger, weights)[..., 24:-24, 24:-24]
+    assert torch.equal(network(image, weights), expected)
+    assert not torch.allclose(network.sharing(wrap=0)(image, weights), expected)

@@ -1,13 +1,17 @@
 """One step of training: network, loss, arithmetic."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_runs import GAIN, HALF, TINY
 
 from dpo_lib.models import NetworkConfig
+from dpo_lib.operators import OPERATORS
 from dpo_lib.training import build_network, loss_of, resolve_precision
+from dpo_lib.training.bank import Batch
+from dpo_lib.training.learner import LOG_FLOOR, WRAP_PX, Learner
 
 
 def test_settings_reach_the_network():
@@ -33,3 +37,40 @@ def test_precision_is_decided_by_the_machine():
     assert resolve_precision("auto", cpu, NetworkConfig(width=24)) == torch.float32
     with pytest.raises(ValueError, match="multiple of 16"):
         resolve_precision("bfloat16", cpu, NetworkConfig(width=24))
+
+
+def test_networks_of_periodic_operators_wrap():
+    l0, wls = OPERATORS["l0"], OPERATORS["wls"]
+    form = TINY.with_network(base="pyramid", widths=(4, 6))
+    assert build_network(l0, form).config.wrap == WRAP_PX
+    assert build_network(l0, form.with_network(wrap=8)).base_network.wrap == 8
+    assert build_network(wls, form).config.wrap == build_network([l0, wls], form).config.wrap == 0
+    assert build_network(l0, TINY).config.wrap == 0
+
+
+def learner_and_batch(operators, network=None, **settings):
+    config = replace(TINY.with_network(base="pyramid", widths=(4, 6), wrap=16), precision="float32", **settings)
+    learner = Learner(operators, config, torch.device("cpu"), network)
+    shown = torch.rand(4, 3, 40, 40)
+    values = torch.tensor([[0.3], [0.7], [0.3], [0.3]], dtype=torch.float64)
+    return learner, Batch(shown, shown.roll(1, 0), values, ["gain"] * 4)
+
+
+def test_images_of_one_value_go_together_and_answer_as_apart():
+    learner, batch = learner_and_batch({"gain": GAIN})
+    with torch.no_grad():
+        for parameter in learner.network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        together = learner.predict(batch)
+        apart = [
+            learner.network(image[None], float(value)) for image, value in zip(batch.input, batch.value, strict=True)
+        ]
+    assert torch.allclose(together, torch.cat(apart), atol=1e-5)
+
+
+def test_the_rim_of_a_crop_does_not_count():
+    learner, batch = learner_and_batch({"gain": GAIN})
+    loss, _ = learner.step(batch, 0)  # the untrained network gives the image back
+    inside = (batch.input - batch.target)[..., 8:-8, 8:-8].square().flatten(1).mean(1)
+    assert loss == pytest.approx(float(torch.log(inside + LOG_FLOOR).mean()), rel=1e-5)
+    assert learner.average.base_network.wrap == 16 and learner.network.base_network.wrap == 0

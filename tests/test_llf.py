@@ -1,6 +1,5 @@
 """Pyramids and the fast local Laplacian filter against the definition by brute force, and their laws."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,10 +8,7 @@ import torch
 from llf_oracle import exact_local_laplacian
 from photographs import photograph
 
-from dpo_lib.operators.llf import OPERATOR as WITH_SETTINGS
-from dpo_lib.operators.llf import local_laplacian_filter
-
-OPERATOR = replace(WITH_SETTINGS, settings={})  # as the function is, whatever depth the shipped networks learned
+from dpo_lib.operators.llf import OPERATOR, local_laplacian_filter
 
 
 def boost(difference, factor, sigma=0.1):

@@ -1,6 +1,5 @@
 """The three-fold local Laplacian remapping: its curve, the brute-force definition, and laws."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,10 +8,7 @@ import torch
 from llf_oracle import exact_local_laplacian
 from photographs import photograph
 
-from dpo_lib.operators.llf_remap import OPERATOR as WITH_SETTINGS
-from dpo_lib.operators.llf_remap import local_laplacian_remap
-
-OPERATOR = replace(WITH_SETTINGS, settings={})  # as the function is, whatever depth the shipped networks learned
+from dpo_lib.operators.llf_remap import OPERATOR, local_laplacian_remap
 
 
 def curve(difference, gain=3.0, threshold=0.1):

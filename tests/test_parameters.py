@@ -117,3 +117,13 @@ def test_the_callers_tensor_is_not_changed_or_shared():
     assert not result.requires_grad
     result.zero_()
     assert given.tolist() == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"), [("log", [1, 10, 100]), ("uniform", [1, 50.5, 100]), ("integer", [1, 51, 100])]
+)
+def test_levels_are_equal_steps_with_both_ends(sampling, expected):
+    parameter = Parameter("p", 1, 100, sampling=sampling)
+    values = parameter.sample(300, torch.Generator().manual_seed(0), levels=3)
+    found, counts = values.unique(return_counts=True)
+    assert found.tolist() == pytest.approx(expected) and counts.min() > 70

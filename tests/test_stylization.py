@@ -1,7 +1,5 @@
 """Style transfer: its two transfers against scikit-image and NumPy, and the laws of the whole."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -13,12 +11,9 @@ from skimage.exposure import match_histograms
 from dpo_lib.images import luminance, to_tensor
 from dpo_lib.operators import stylization as module
 from dpo_lib.operators.shared.histograms import match_intensities
-from dpo_lib.operators.stylization import OPERATOR as WITH_SETTINGS
-from dpo_lib.operators.stylization import gradient_table, stylization
+from dpo_lib.operators.stylization import OPERATOR, gradient_table, stylization
 
 MODEL = np.ascontiguousarray(data.coffee()[::8, ::8])
-
-OPERATOR = replace(WITH_SETTINGS, settings={})  # as the function is, whatever depth the shipped networks learned
 
 
 def gray_of(image):

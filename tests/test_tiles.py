@@ -49,3 +49,11 @@ def test_without_margins_seams_show(monkeypatch):
     image = torch.rand(1, 3, 96, 96, dtype=torch.float64)
     monkeypatch.setattr("dpo_lib.models.tiles._reach", lambda layers, pixel: 0)
     assert (run_in_tiles(base, image, weights, tile_px=32) - base(image, weights)).abs().max() > 1e-3
+
+
+def test_tiles_of_periodic_pictures(monkeypatch):
+    base, weights = pyramid(wrap=16)
+    image = torch.rand(1, 3, 72, 90, dtype=torch.float64)
+    whole = base(image, weights)
+    monkeypatch.setattr(tiles, "TILE_PX", 32)
+    assert torch.allclose(tiles.run(base, image, weights), whole, atol=1e-10)

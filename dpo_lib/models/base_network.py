@@ -63,8 +63,14 @@ def unfold(x: torch.Tensor, batch: int) -> torch.Tensor:
 
 def standardise_kernel(weight: torch.Tensor) -> torch.Tensor:
     """Give each output channel's kernel, (..., in, k, k), mean 0 and norm 1."""
-    centred = weight - weight.mean((-3, -2, -1), keepdim=True)
-    return centred / (centred.square().sum((-3, -2, -1), keepdim=True).sqrt() + 1e-6)
+    shape = weight.shape[-3:]
+    return F.layer_norm(weight, shape, eps=1e-12) * shape.numel() ** -0.5
+
+
+def wrapped(image: torch.Tensor, margin: int) -> torch.Tensor:
+    """The images (B, C, H, W) with `margin` pixels of the opposite borders laid around."""
+    rows, columns = (torch.arange(-margin, size + margin, device=image.device) % size for size in image.shape[2:])
+    return image[:, :, rows][..., columns]
 
 
 @dataclass
@@ -96,6 +102,9 @@ class BaseNetwork(nn.Module):
     output : {"residual", "direct", "gate"}
         What comes out: the image plus the last layer's result, that result itself (the paper's main networks), or
         image * (1 + g) + r, with six results g and r a pixel.
+    wrap : int
+        Pixels of the opposite borders that are laid around the image first and cut from the answer in the end, for
+        operators whose borders are periodic.
     codes : int
         Extra input channels. With instance normalisation every layer then adds a learned part of its convolution's
         result to the normalised one.
@@ -107,6 +116,7 @@ class BaseNetwork(nn.Module):
         *,
         normalisation: str = "instance",
         output: str = "residual",
+        wrap: int = 0,
         codes: int = 0,
     ):
         super().__init__()
@@ -114,7 +124,7 @@ class BaseNetwork(nn.Module):
             raise ValueError(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {normalisation!r}")
         if output not in OUTPUTS:
             raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
-        self.normalisation, self.output, self.codes = normalisation, output, codes
+        self.normalisation, self.output, self.wrap, self.codes = normalisation, output, wrap, codes
         self.channels_last = True  # the layout that convolutions are fastest in; the benchmarks compare it
         self.together: bool | None = None  # run the images of a batch in one convolution; None: on GPUs
         self.frozen_statistics = False  # derivatives take means and variances of images as constants
@@ -129,11 +139,12 @@ class BaseNetwork(nn.Module):
         if codes and normalisation == "instance":  # it would cancel constant pictures: each layer keeps a part of them
             self.mix = nn.Parameter(torch.tensor([1.0] + [0.0] * (len(self.norm_channels) - 1)))
 
-    def sharing(self, *, layers: Sequence[Convolution] | None = None, frozen_statistics: bool = False) -> BaseNetwork:
-        """The same parameters, not copies, with other layers in the places of these, or with constant statistics."""
+    def sharing(self, *, layers: Sequence[Convolution] | None = None, **settings) -> BaseNetwork:
+        """The same parameters, not copies, with other layers in the places of these, or other attributes."""
         other = copy.copy(self)
         other.convolutions = self.convolutions if layers is None else list(layers)
-        other.frozen_statistics = frozen_statistics
+        for name, value in settings.items():
+            setattr(other, name, value)
         return other
 
     def initial_scale(self, layer: Convolution) -> float:
@@ -202,6 +213,8 @@ class BaseNetwork(nn.Module):
 
     def begin(self, image: torch.Tensor, codes: torch.Tensor | None = None) -> Features:
         """What the first layer sees: the image with its edge map, or its 2x2 pixels; and (for the baseline) codes."""
+        if self.wrap:
+            image = wrapped(image, self.wrap)
         if self.unshuffles:
             height, width = image.shape[2:]
             image = F.pad(image, (0, -width % self.step, 0, -height % self.step), mode="replicate")
@@ -264,7 +277,8 @@ class BaseNetwork(nn.Module):
 
     def finish(self, image: torch.Tensor, features: Features) -> torch.Tensor:
         """The answer: cropped to the image's size (others than multiples come back larger), put together with it."""
-        x = features.x[..., : image.shape[2], : image.shape[3]]
+        height, width = image.shape[2:]
+        x = features.x[..., self.wrap : self.wrap + height, self.wrap : self.wrap + width]
         if self.output == "gate":
             gain, offset = x.to(image.dtype).chunk(2, dim=1)
             return torch.addcmul(image + offset, image, gain)

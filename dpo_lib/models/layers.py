@@ -94,7 +94,8 @@ class Convolution:
             return F.conv_transpose2d(x, weight, bias, stride=self.stride, padding=self.margin, groups=groups)
         margin = self.margin
         if self.padding == "replicate" and margin:
-            x, margin = F.pad(x, (margin,) * 4, mode="replicate"), 0
+            with torch.autocast(x.device.type, enabled=False):  # which on CPUs would pad in float32
+                x, margin = F.pad(x, (margin,) * 4, mode="replicate"), 0
         return F.conv2d(x, weight, bias, stride=self.stride, padding=margin, dilation=self.dilation, groups=groups)
 
 

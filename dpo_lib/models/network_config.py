@@ -33,6 +33,9 @@ class NetworkConfig:
         See `BaseNetwork`. Default normalisation: "instance" for the dilated base network, "kernel" for the pyramid.
     padding : {"replicate", "zeros"}
         What the convolutions see beyond the border (paper: zeros).
+    wrap : int or None
+        Pixels of the opposite borders that are laid around a picture first, see `BaseNetwork`; up to 4096. None (no
+        network keeps that): training chooses, see `training.learner.build_network`.
     rescaling, operator_code
         See `GammaCode` (paper: "linear", "number").
     generated, hidden, relu, trunk
@@ -55,6 +58,7 @@ class NetworkConfig:
     normalisation: str = ""
     output: str = "residual"
     padding: str = "replicate"
+    wrap: int | None = None
     rescaling: str = "log"
     operator_code: str = "one_hot"
     generated: str = "conv(all)"
@@ -85,8 +89,10 @@ class NetworkConfig:
             for name, numbers in counts.items()
             if not numbers or not all(isinstance(n, int) and 1 <= n <= 4096 for n in numbers)
         ]
-        if not (0 <= self.tail <= 4096 and 0 <= self.hidden <= 4096):
-            problems.append(f"tail and hidden must lie in [0, 4096], got {self.tail} and {self.hidden}")
+        sizes = {"tail": self.tail, "hidden": self.hidden, "wrap": self.wrap or 0}
+        problems += [
+            f"{name} must lie in [0, 4096], got {size}" for name, size in sizes.items() if not 0 <= size <= 4096
+        ]
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -103,7 +109,8 @@ class NetworkConfig:
             layers = pyramid_layers(widths=self.widths, blocks=self.blocks, tail=self.tail, **settings)
         else:
             layers = dilated_layers(width=self.width, dilations=self.dilations, depthwise=self.depthwise, **settings)
-        return BaseNetwork(layers, normalisation=self.normalised_by, output=self.output, codes=codes)
+        form: dict[str, Any] = {"normalisation": self.normalised_by, "output": self.output, "wrap": self.wrap or 0}
+        return BaseNetwork(layers, codes=codes, **form)
 
     @property
     def last_is_zero(self) -> bool:

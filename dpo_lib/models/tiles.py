@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from .base_network import BaseNetwork
+from .base_network import BaseNetwork, wrapped
 from .layers import Convolution
 
 TILE_PX = 1024  # side of a tile
@@ -50,6 +50,10 @@ def run(network: BaseNetwork, image: torch.Tensor, weights: Mapping[str, torch.T
     learning = image.requires_grad or any(weight.requires_grad for weight in weights.values())
     if network.normalisation != "kernel" or network.step == 2 or (learning and torch.is_grad_enabled()):
         return network(image, weights)
+    if network.wrap:  # a tile's own border is no opposite one
+        margin = network.wrap
+        answer = run(network.sharing(wrap=0), wrapped(image, margin), weights)
+        return answer[..., margin:-margin, margin:-margin]
     alone = network.one_by_one(image, weights, None)
     return torch.cat([run_in_tiles(network, one, own) for one, own, _ in alone])
 

@@ -114,6 +114,7 @@ OPERATOR = Operator(
     name="l0",
     title="L0 smoothing",
     function=l0_smoothing,
+    periodic=True,
     parameters=(
         Parameter("lambda", 0.002, 0.2, sampling="log", default=0.02, test_values=(0.002, 0.00431, 0.02, 0.09283, 0.2)),
     ),

@@ -6,7 +6,7 @@ import torch
 
 from ..images import luminance
 from .operator import Operator, Parameter, broadcast
-from .shared.local_laplacian import DOWN_TO_ONE_PIXEL, local_laplacian, recolour
+from .shared.local_laplacian import local_laplacian, recolour
 
 
 def local_laplacian_filter(
@@ -94,6 +94,5 @@ OPERATOR = Operator(
     name="llf",
     title="Fast local Laplacian filter",
     function=local_laplacian_filter,
-    settings={"pyramid_levels": DOWN_TO_ONE_PIXEL},  # what the shipped networks were trained on
     parameters=(Parameter("factor", 2, 8, default=5, test_values=(2, 3, 5, 7, 8)),),
 )

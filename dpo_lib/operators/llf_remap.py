@@ -6,7 +6,7 @@ import torch
 
 from ..images import luminance
 from .operator import Operator
-from .shared.local_laplacian import DOWN_TO_ONE_PIXEL, local_laplacian, recolour
+from .shared.local_laplacian import local_laplacian, recolour
 
 
 def local_laplacian_remap(
@@ -76,5 +76,4 @@ OPERATOR = Operator(
     name="llf_remap",
     title="Local Laplacian remapping",
     function=local_laplacian_remap,
-    settings={"pyramid_levels": DOWN_TO_ONE_PIXEL},  # what the shipped networks were trained on
 )

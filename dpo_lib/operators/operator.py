@@ -51,6 +51,8 @@ class Operator:
     target : callable, optional
         For a restoration operator whose answer is not the image as it came: ``target(image, **settings)`` gives what
         the network should answer (its luminance, for the gray benchmarks).
+    periodic : bool
+        Opposite borders of the image are neighbours, so that answers near one depend on the other.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Operator:
     settings: dict = field(default_factory=dict)
     minimum_size: int = 4
     target: Callable | None = None
+    periodic: bool = False
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -101,11 +104,11 @@ class Operator:
         with torch.no_grad():
             return restore(self.function(batch, *columns, **{**self.settings, **settings}))
 
-    def sample(self, n: int, generator: torch.Generator | int | None = None) -> torch.Tensor:
-        """Draw parameter values as in training: tensor (n, m) on the CPU."""
+    def sample(self, n: int, generator: torch.Generator | int | None = None, *, levels: int = 0) -> torch.Tensor:
+        """Draw parameter values as in training: tensor (n, m) on the CPU; of each range's `levels` equal steps only."""
         if not isinstance(generator, torch.Generator):
             generator = torch.Generator().manual_seed(0 if generator is None else int(generator))
-        columns = [p.sample(n, generator) for p in self.parameters]
+        columns = [p.sample(n, generator, levels=levels) for p in self.parameters]
         return torch.stack(columns, dim=1) if columns else torch.zeros(n, 0, dtype=torch.float64)
 
     def make_pair(

@@ -10,7 +10,7 @@ import torch
 from ..images import as_batch, luminance, to_tensor
 from .operator import Operator
 from .shared.histograms import BINS_PER_UNIT, cumulative_shares, interpolate, look_up, match_intensities
-from .shared.local_laplacian import DOWN_TO_ONE_PIXEL, local_laplacian, recolour
+from .shared.local_laplacian import local_laplacian, recolour
 
 QUANTILES = 1024  # of the gradient distributions, and entries of the remapping's table
 
@@ -145,5 +145,4 @@ OPERATOR = Operator(
     name="stylization",
     title="Stylization",
     function=stylization,
-    settings={"pyramid_levels": DOWN_TO_ONE_PIXEL},  # what the shipped networks were trained on
 )

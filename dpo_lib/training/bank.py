@@ -9,6 +9,7 @@ Everything follows from the seeds and the step, so that a run that was killed fi
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import pickle
@@ -18,7 +19,6 @@ import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,11 @@ class Entry:
     operator: Operator
     value: torch.Tensor
     target: torch.Tensor | None = None  # (3, H, W), 8 bits
+
+    @property
+    def key(self) -> tuple:
+        """Equal for entries whose crops can share a value: degradations draw it later."""
+        return (self.operator.name, *(self.value.tolist() if self.operator.kind == "filter" else ()))
 
 
 class Batch(NamedTuple):
@@ -75,6 +80,15 @@ class TargetBank:
         pixels wide; a small whole image keeps the context that a small crop of a large one loses.
     crop : int
         Side of the square crops that `batch` draws; smaller images are left out.
+    step : int
+        Crops begin at multiples of it. With a pyramid's ``base_network.step`` every crop meets the network's grid, and
+        that of an operator with a pyramid of its own, as the whole image does.
+    torus : bool
+        Crops of operators with periodic borders may reach beyond a border and go on at the opposite one.
+    levels : int
+        Values are so many equal steps of the range (0: any number of it).
+    same_value : int
+        So many crops of a batch have the same operator and value, unless too few entries do.
     values : sequence of float or None
         Train on these values only (each drawn equally often) instead of the whole range; for a single operator.
     seed : int
@@ -107,6 +121,10 @@ class TargetBank:
         size: int | None = None,
         shrink: float = 1.0,
         crop: int = 160,
+        step: int = 1,
+        torus: bool = False,
+        levels: int = 0,
+        same_value: int = 1,
         values: Sequence[float] | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -117,7 +135,8 @@ class TargetBank:
         part: tuple[int, int] = (0, 1),
     ):
         self.operators = list(as_operators(operators).values())
-        self.shrink, self.crop, self.seed, self.folder = shrink, crop, seed, folder
+        self.shrink, self.crop, self.step, self.torus = shrink, crop, step, torus
+        self.levels, self.same_value, self.seed, self.folder = levels, same_value, seed, folder
         self.value_columns = max(len(operator.parameters) for operator in self.operators)
         if values is not None and len(self.operators) > 1:
             raise ValueError(f"values can be chosen for a single operator only, got {len(self.operators)} operators")
@@ -141,6 +160,10 @@ class TargetBank:
         self.strata = strata if self.size >= strata else 1
         self.rank, self.count = part
         self.entries = [self._entry(index) for index in range(self.size)]
+        self.alike: dict[tuple, list[Entry]] = {}  # held entries by operator and value
+        for index, entry in enumerate(self.entries):
+            if self._is_held(index):
+                self.alike.setdefault(entry.key, []).append(entry)
         self.memory_bytes = _memory() * MEMORY_SHARE if memory_bytes is None else memory_bytes
         needed = sum(3 * image.shape[0] * image.shape[1] * shrink**2 for image in self.images) / len(self.images)
         needed *= sum(entry.operator.kind == "filter" for entry in self.entries)
@@ -175,22 +198,24 @@ class TargetBank:
         draws = torch.rand(n, 3, generator=generator, dtype=torch.float64)  # alike in every process
         seeds = torch.randint(2**31, (n,), generator=generator).tolist()
         inputs, targets, values, names = [], [], [], []
+        leaders: dict[int, tuple[Entry, torch.Tensor]] = {}  # of the crops with one value, the first
         for position in range(self.rank, n, self.count):
             choice, *place = draws[position].tolist()
             entry = self.entries[self._drawn(position, choice)]
+            own = seeded(seeds[position])
+            value = self._value(entry.operator, own) if entry.operator.kind == "restoration" else entry.value
+            leader, shared = leaders.setdefault(position % max(1, n // self.same_value), (entry, value))
+            alike = self.alike[leader.key]
+            if len(alike) >= self.same_value:
+                entry, value = entry if entry is leader else alike[int(choice * len(alike))], shared
             image = self.image_of(entry)
-            top, left = (int(u * (side - self.crop + 1)) for u, side in zip(place, image.shape[2:], strict=True))
-            window = (..., slice(top, top + self.crop), slice(left, left + self.crop))
-            value = entry.value
+            crop = functools.partial(self._crop, place=place, torus=self.torus and entry.operator.periodic)
             if entry.operator.kind == "filter":
                 target = entry.target if entry.target is not None else self._target(entry)
-                shown, target = image[window], target[window][None].float() / 255
+                shown, target = crop(image), crop(target)[None].float() / 255
             else:
-                own = seeded(seeds[position])
-                value = self._value(entry.operator, own)
                 gamma = value[None] if len(value) else None
-                clean = image[window].to(self.device)
-                shown, target = entry.operator.make_pair(clean, gamma, own, check_range=False)
+                shown, target = entry.operator.make_pair(crop(image).to(self.device), gamma, own, check_range=False)
             inputs.append(shown)
             targets.append(target)
             values.append(F.pad(value, (0, self.value_columns - len(value))))
@@ -201,6 +226,17 @@ class TargetBank:
     def image_of(self, entry: Entry) -> torch.Tensor:
         """An entry's input, or, of a degradation, its clean image: (1, 3, H, W) on the CPU."""
         return _flipped(self.images[entry.image], self.shrink, entry.flips)
+
+    def _crop(self, image: torch.Tensor, *, place: Sequence[float], torus: bool) -> torch.Tensor:
+        """The square of (..., H, W) at a place, two numbers in [0, 1)."""
+        for axis, u in zip((-2, -1), place, strict=True):
+            size = image.shape[axis]
+            if torus:
+                image = image.index_select(axis, (int(u * size) + torch.arange(self.crop)) % size)
+            else:
+                places = (size - self.crop) // self.step + 1
+                image = image.narrow(axis, int(u * places) * self.step, self.crop)
+        return image
 
     def _drawn(self, position: int, choice: float) -> int:
         """The entry for a batch's `position`, by a number in [0, 1)."""
@@ -223,7 +259,7 @@ class TargetBank:
 
     def _value(self, operator: Operator, generator: torch.Generator) -> torch.Tensor:
         if self.values is None:
-            return operator.sample(1, generator)[0]
+            return operator.sample(1, generator, levels=self.levels)[0]
         return self.values[int(torch.randint(len(self.values), (1,), generator=generator))]
 
     def _target(self, entry: Entry) -> torch.Tensor:
@@ -236,7 +272,9 @@ class TargetBank:
             yield from ((entry, self._target(entry)) for entry in entries)
             return
         context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads' locks
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=partial(torch.set_num_threads, 1)) as pool:
+        with ProcessPoolExecutor(
+            jobs, mp_context=context, initializer=functools.partial(torch.set_num_threads, 1)
+        ) as pool:
             try:
                 waiting = {}
                 for entry in entries:

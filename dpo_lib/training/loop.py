@@ -104,7 +104,9 @@ def train(
         load_checkpoint(out / "checkpoint.pt", **kept)
     out = out if workers.leads else None
     log = RunLog(None if out is None else out / "log.csv", keep_until=state["step"])
-    banks = _Banks(operators, images, config, workers, progress, targets, jobs)
+    base = learner.average.base_network
+    crops = {"step": 1 if base.wrap or not base.unshuffles else base.step, "torus": base.wrap > 0}
+    banks = _Banks(operators, images, config, workers, progress, targets, jobs, crops)
     start, last_checkpoint = time.monotonic() - state["seconds"], time.monotonic()
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     title = "+".join(operators)
@@ -146,7 +148,8 @@ def train(
 class _Banks:
     """The bank as it is at a step; a new one for each phase."""
 
-    def __init__(self, operators, images, config: TrainConfig, workers: Workers, progress: bool, targets, jobs: int):
+    def __init__(self, operators, images, config: TrainConfig, workers: Workers, progress: bool, targets, jobs, crops):
+        self.crops: dict = crops
         self.operators, self.images, self.config, self.workers = operators, images, config, workers
         self.progress, self.targets, self.jobs = progress, targets, jobs
         self.number = -1  # no phase yet
@@ -167,6 +170,9 @@ class _Banks:
                 size=config.bank_size,
                 shrink=self.phase.shrink,
                 crop=self.phase.crop,
+                levels=config.value_levels,
+                same_value=config.same_value,
+                **self.crops,
                 values=config.values,
                 seed=config.targets_seed,
                 device=self.workers.device,

@@ -13,9 +13,6 @@ from .pyramid import collapse, depth, expand, gaussian_pyramid, reduce
 DARK = 1e-3  # a quarter of an 8-bit step: keeps the colour ratio of a black pixel finite
 
 
-DOWN_TO_ONE_PIXEL = 99  # more levels than any picture has
-
-
 def pyramid_depth(height: int, width: int, levels: int | None = None) -> int:
     """Number of pyramid levels the filter works with.
 
