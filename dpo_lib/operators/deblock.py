@@ -56,6 +56,10 @@ def jpeg_compress(
     Differs from the paper: it draws the quality uniformly from [10, 20]; libjpeg only knows whole numbers, so these are
     drawn.
 
+    Agreement with itself (PSNR, results/self_agreement.csv): 100 dB or more on photographs cropped by whole blocks, 28
+    dB (quality 10) and 30 dB (20) on those shifted by a pixel. This caps no network, since it is shown the degraded
+    picture.
+
     References
     ----------
     .. [1] ITU-T Recommendation T.81 / ISO/IEC 10918-1, "Digital compression and coding of continuous-tone still

@@ -60,8 +60,12 @@ def local_laplacian_filter(
     one pixel. The answer depends on a pixel's place in the pyramid's grid, and the more so the deeper the pyramid.
 
     Differs from the paper: d is ours; without it, lifting a nearly black pixel amplifies its arbitrary hue, and black
-    has none at all. The paper does not speak of clipping; we clip once, at the end. The depth is
-    that of its authors' program; the formula would allow pyramids down to one pixel, which depend more on the place.
+    has none at all. The paper does not speak of clipping; we clip once, at the end. The depth is that of its authors'
+    program; the formula would allow pyramids down to one pixel, which depend more on the place.
+
+    Agreement with itself (PSNR, results/self_agreement.csv): on photographs of 240 x 320 shifted by a pixel 48 dB
+    (factor 2) to 37 dB (8), mirrored 38 to 43 dB (2) and 28 to 33 dB (8). Pyramids down to one pixel, measured alike,
+    have 36 to 37 and 26 to 27 dB there. This caps a network that treats all places alike, 3 to 6 dB above the figures.
 
     References
     ----------

@@ -51,6 +51,10 @@ def local_laplacian_remap(
     See `dpo_lib.operators.llf` for the pyramids and their depth, the interpolation over g, luminance and colour; only r
     differs: r(i) - g = d + (gain - 1) clip(d, -threshold, threshold).
 
+    Agreement with itself (PSNR, results/self_agreement.csv): 48 dB on shifted and 34 to 38 dB on mirrored photographs;
+    with pyramids down to one pixel the latter is 26 to 32 dB. This caps a network that treats all places alike, 3 to 6
+    dB above the figures.
+
     References
     ----------
     .. [1] M. Aubry, S. Paris, S. W. Hasinoff, J. Kautz, F. Durand, "Fast local Laplacian filters: theory and

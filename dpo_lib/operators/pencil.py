@@ -73,6 +73,10 @@ def pencil_drawing(
     thirtieth for a side of 500. Of the two versions we take colour as the default, since the decoupled learning paper
     learns operators from RGB to RGB.
 
+    Agreement with itself (PSNR, results/self_agreement.csv): 30 dB on shifted, 22 dB on mirrored and 20 dB on cropped
+    photographs, since the grain of the paper lies still under the picture. This caps a network that treats all places
+    alike, near 23 dB: 3 dB above the last figure, because it can at best give the mean over all grains.
+
     References
     ----------
     .. [1] C. Lu, L. Xu, J. Jia, "Combining sketch and tone for pencil drawing production", International Symposium on

@@ -61,6 +61,9 @@ def rolling_guidance_filter(
     Differs from the formula: sums run over g_k as said, and spatial weights end at 4 to 6 sigma_s. Over the paper's
     range this agrees to more than 90 dB PSNR with the formula in float64 without such cuts, on photographs and noise.
 
+    Agreement with itself (PSNR, results/self_agreement.csv): 100 dB or more on mirrored photographs, 88 dB or more on
+    shifted ones; this caps no network.
+
     References
     ----------
     .. [1] Q. Zhang, X. Shen, L. Xu, J. Jia, "Rolling guidance filter", European Conference on Computer Vision,

@@ -70,6 +70,9 @@ def relative_total_variation(
     Differs from the reference: it puts lambda into the systems, the paper we reproduce half of it. The systems are
     solved to about 1e-6; a tolerance of 0.1, enough for a picture, moves the result by 40 to 49 dB PSNR.
 
+    Agreement with itself (PSNR, results/self_agreement.csv): 100 dB or more on mirrored photographs, 82 dB or more on
+    shifted ones; this caps no network. At lambda 0.05 the answer depends on what is far away, by 59 dB.
+
     References
     ----------
     .. [1] L. Xu, Q. Yan, Y. Xia, J. Jia, "Structure extraction from texture via relative total variation", ACM

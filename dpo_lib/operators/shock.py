@@ -51,6 +51,9 @@ def shock_filter(image: torch.Tensor, *, iterations: int = 15, dt: float = 0.1) 
     Differs from the paper: sign(L) is 0 where the second derivative L / (u_x^2 + u_y^2) is within 1e-6 of 0, where
     rounding would decide otherwise (8-bit images are full of such places). Clipping happens once, at the end.
 
+    Agreement with itself (PSNR, results/self_agreement.csv): 100 dB or more on mirrored and shifted photographs; this
+    caps no network.
+
     References
     ----------
     .. [1] S. Osher, L. I. Rudin, "Feature-oriented image enhancement using shock filters", SIAM Journal on Numerical

@@ -71,6 +71,10 @@ def stylization(
     the largest gradient, needed because coarse levels hold larger differences than neighbouring pixels do, and the
     colours, which keep their ratio to the luminance as in `dpo_lib.operators.llf`.
 
+    Agreement with itself (PSNR, results/self_agreement.csv): 50 dB on shifted and 38 to 41 dB on mirrored photographs;
+    pyramids down to one pixel do not agree less here. On one that is cropped it is 23 dB, since both distributions are
+    of the whole picture: that caps a network that is trained on crops of finished pairs, or sees only a part.
+
     References
     ----------
     .. [1] M. Aubry, S. Paris, S. W. Hasinoff, J. Kautz, F. Durand, "Fast local Laplacian filters: theory and

@@ -53,6 +53,9 @@ def super_resolution(
     is stretched by s, which suppresses aliasing. Enlarging uses k itself. Beyond the border the image is mirrored
     with its last pixel repeated, also where its size is no multiple of s. The reduced image is not rounded to 8 bits.
 
+    Agreement with itself (PSNR, results/self_agreement.csv): 100 dB or more on photographs mirrored or cropped by whole
+    multiples of s, 38 dB on those shifted by a pixel. This caps no network, since it is shown the degraded picture.
+
     References
     ----------
     .. [1] R. G. Keys, "Cubic convolution interpolation for digital image processing", IEEE Transactions on Acoustics,

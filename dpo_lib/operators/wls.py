@@ -56,6 +56,9 @@ def weighted_least_squares(
     Differs from the reference: it filters the luminance alone; the paper we reproduce filters the three channels one
     by one.
 
+    Agreement with itself (PSNR, results/self_agreement.csv): 100 dB or more on mirrored photographs, 75 dB or more on
+    shifted ones; nothing caps a network but that at lambda 10 the answer depends on what is far away, by 46 dB.
+
     References
     ----------
     .. [1] Z. Farbman, R. Fattal, D. Lischinski, R. Szeliski, "Edge-preserving decompositions for multi-scale tone and

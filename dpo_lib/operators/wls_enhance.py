@@ -59,6 +59,10 @@ def wls_enhancement(
     Differs from the paper: neither paper gives the strengths; ours are chosen by eye for a clearly visible
     enhancement.
 
+    Agreement with itself (PSNR, results/self_agreement.csv): 100 dB or more on mirrored and 89 dB on shifted
+    photographs; on one that is cropped 40 dB, since the mean lightness is another: a network must see the whole
+    picture.
+
     References
     ----------
     .. [1] Z. Farbman, R. Fattal, D. Lischinski, R. Szeliski, "Edge-preserving decompositions for multi-scale tone and

@@ -61,6 +61,9 @@ def weighted_median_filter(
     histogram that is updated from pixel to pixel. The labels of the decoupled learning paper came from a range
     sigma so large (thousands on a scale of 1) that all weights were equal; ``OPERATOR`` therefore has sigma infinite.
 
+    Agreement with itself (PSNR, results/self_agreement.csv): 100 dB or more on mirrored and shifted photographs; this
+    caps no network.
+
     References
     ----------
     .. [1] Q. Zhang, L. Xu, J. Jia, "100+ times faster weighted median filter (WMF)", IEEE Conference on Computer
