@@ -79,7 +79,9 @@ def test_the_key_follows_the_source_of_an_operator_and_of_what_it_imports(tmp_pa
     assert source() == first
     (tmp_path / "small" / "shared" / "b.py").write_text("c = 2\n")
     second = source()
-    (tmp_path / "small" / "a.py").write_text("from .shared.b import c  # changed\n")
+    (tmp_path / "small" / "a.py").write_text('"""Words."""\n\nfrom .shared.b import c  # and more\n')
+    assert source() == second != first  # words do not count
+    (tmp_path / "small" / "a.py").write_text("from .shared.b import c\n\nd = 1\n")
     assert len({first, second, source()}) == 3
     cached._source_of_module.cache_clear()
 

@@ -67,8 +67,8 @@ def _key(operator: Operator, image: torch.Tensor, values: list[torch.Tensor], se
 def source_of(operator: Operator) -> str | None:
     """A hash of the source behind an operator, None where there is none to see (compiled code, a prompt).
 
-    Of this library's operators that is their module with all modules of the folder that it imports; of your own, the
-    function.
+    Of this library's operators that is their module with all modules of the folder that it imports, without comments
+    and docstrings; of your own, the function.
     """
     function = operator.function
     while not inspect.isfunction(function) and hasattr(function, "func"):  # functools.partial
@@ -100,5 +100,14 @@ def _source_of_module(name: str) -> str:
                 if found.startswith(PACKAGE + "."):
                     waiting.append(found)
     for module in sorted(seen):
-        digest.update(Path(str(importlib.import_module(module).__file__)).read_bytes())
+        digest.update(_code(Path(str(importlib.import_module(module).__file__)).read_text(encoding="utf-8")).encode())
     return digest.hexdigest()
+
+
+def _code(text: str) -> str:
+    """A module's syntax tree, in which comments and docstrings do not count."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 
 import torch
 
@@ -104,7 +103,7 @@ def _fft(x: torch.Tensor) -> torch.Tensor:
         return torch.fft.rfft2(x)
     from scipy import fft  # several times as fast as torch's on a CPU, and free to use sizes with large primes
 
-    return torch.from_numpy(fft.rfft2(x.numpy(), axes=(2, 3), workers=os.cpu_count()))
+    return torch.from_numpy(fft.rfft2(x.numpy(), axes=(2, 3), workers=torch.get_num_threads()))
 
 
 def _inverse_fft(x: torch.Tensor, width: int) -> torch.Tensor:
@@ -113,7 +112,9 @@ def _inverse_fft(x: torch.Tensor, width: int) -> torch.Tensor:
         return torch.fft.irfft2(x, s=size)
     from scipy import fft
 
-    return torch.from_numpy(fft.irfft2(x.numpy(), s=size, axes=(2, 3), workers=os.cpu_count(), overwrite_x=True))
+    return torch.from_numpy(
+        fft.irfft2(x.numpy(), s=size, axes=(2, 3), workers=torch.get_num_threads(), overwrite_x=True)
+    )
 
 
 OPERATOR = Operator(

@@ -105,7 +105,7 @@ class Operator:
             return restore(self.function(batch, *columns, **{**self.settings, **settings}))
 
     def sample(self, n: int, generator: torch.Generator | int | None = None, *, levels: int = 0) -> torch.Tensor:
-        """Draw parameter values as in training: tensor (n, m) on the CPU; of each range's `levels` equal steps only."""
+        """Draw parameter values as in training, see `Parameter.sample`: tensor (n, m) on the CPU."""
         if not isinstance(generator, torch.Generator):
             generator = torch.Generator().manual_seed(0 if generator is None else int(generator))
         columns = [p.sample(n, generator, levels=levels) for p in self.parameters]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -207,7 +206,7 @@ def _solve_directly(x, chosen, right_side, horizontal, vertical, diagonal) -> No
         for system, solution in zip(systems, factors.solve(sides).T, strict=True):
             x[system] = torch.from_numpy(solution.reshape(height, width))
 
-    with ThreadPoolExecutor(min(len(groups), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(len(groups), torch.get_num_threads())) as pool:
         list(pool.map(run, groups.items()))
     if not bool(torch.isfinite(x).all()):
         raise RuntimeError("no convergence: the direct solution is not finite: check the weights and the right side")
