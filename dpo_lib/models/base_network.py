@@ -251,18 +251,16 @@ class BaseNetwork(nn.Module):
                 x = apply_scale_and_shift(x, *self.scale_and_shift(index, weights))
             else:
                 skip = x if layer.opens_block else skip
-                x = F.relu(x) if layer.activation == "before" else x
                 x = self.convolve_and_normalise(index, x, weights, batch)
             x = F.pixel_shuffle(x, 2) if layer.shuffles else x
-            x = x + saved.pop().reshape(x.shape) if layer.joins else x
-            x = x + skip.reshape(x.shape) if layer.closes_block else x
+            x = x.add_(saved.pop().reshape(x.shape)) if layer.joins else x
+            x = x.add_(skip.reshape(x.shape)) if layer.closes_block else x
             x = F.relu(x) if layer.activation == "after" else x
             if layer.saves:
                 saved.append(x)
         if standardise:
             layer = self.convolutions[until]
             skip = x if layer.opens_block else skip
-            x = F.relu(x) if layer.activation == "before" else x
             x = self.convolve_standardised(layer, x, weights[layer.name], batch)
         x, skip, *saved = (unfold(part, batch) for part in (x, skip, *saved))
         return Features(x, skip, until, standardise, batch, tuple(saved))

@@ -29,7 +29,7 @@ class Convolution:
     padding : {"zeros", "replicate"}
         What lies beyond the border; a transposed convolution pads with zeros.
     activation : {"after", "before", "none"}
-        Where a ReLU stands.
+        Where a ReLU stands; `__call__` holds the one before.
     shuffles : bool
         Four channels of the result become a square of 2x2 pixels.
     opens_block, closes_block : bool
@@ -74,7 +74,7 @@ class Convolution:
         return self.dilation * ((self.kernel_size - 1) // 2)
 
     def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """Convolve.
+        """Convolve, after a ReLU where `activation` says "before".
 
         Parameters
         ----------
@@ -93,9 +93,12 @@ class Convolution:
         if self.transposed:
             return F.conv_transpose2d(x, weight, bias, stride=self.stride, padding=self.margin, groups=groups)
         margin = self.margin
-        if self.padding == "replicate" and margin:
+        padded = self.padding == "replicate" and margin > 0
+        if padded:
             with torch.autocast(x.device.type, enabled=False):  # which on CPUs would pad in float32
                 x, margin = F.pad(x, (margin,) * 4, mode="replicate"), 0
+        if self.activation == "before":
+            x = F.relu(x, inplace=padded)
         return F.conv2d(x, weight, bias, stride=self.stride, padding=margin, dilation=self.dilation, groups=groups)
 
 
