@@ -26,7 +26,8 @@ from dpo_lib.training import Phase
 ROOT = Path(__file__).resolve().parent.parent
 TRIAL_STEPS = 8
 
-BASE = replace(SCALES["laptop"], phases=(Phase(1.0, 1.0, 192, 2),))
+SHORT = {"phases": (Phase(1.0, 1.0, 256, 2),), "learning_rate": 1e-3, "muon_learning_rate": 1e-2}
+BASE = replace(SCALES["laptop"].with_network(widths=(24, 48, 72, 96)), **SHORT)
 PAPER32 = replace(SCALES["cpu"], phases=(Phase(1.0, 1.0, 160, 2),), learning_rate=2e-3, entries_per_image=4)
 
 
@@ -38,7 +39,7 @@ def changed(**changes):
 VARIANTS = {
     "paper32": PAPER32,
     "paper32 muon": replace(PAPER32, optimizer="muon", learning_rate=1e-3, muon_learning_rate=1e-2),
-    "paper32 muon crop 256": replace(PAPER32, optimizer="muon", learning_rate=1e-3, phases=(Phase(1.0, 1.0, 256, 2),)),
+    "paper32 muon crop 256": replace(PAPER32, optimizer="muon", **SHORT),
     "pyramid": BASE,
     "pyramid adamw": replace(BASE, optimizer="adamw", learning_rate=2e-3),
     "pyramid instance": changed(normalisation="instance"),
@@ -56,8 +57,12 @@ VARIANTS = {
     "scales only": changed(generated="norm(all)"),
     "eight kernels": changed(trunk=(64, 8)),
     "linear code": changed(rescaling="linear"),
-    "crop 256": replace(BASE, phases=(Phase(1.0, 1.0, 256, 2),)),
-    "batch 4": replace(BASE, phases=(Phase(1.0, 1.0, 192, 4),)),
+    "crop 192": replace(BASE, phases=(Phase(1.0, 1.0, 192, 2),)),
+    "crop 320": replace(BASE, phases=(Phase(1.0, 1.0, 320, 2),)),
+    "batch 4": replace(BASE, phases=(Phase(1.0, 1.0, 256, 4),)),
+    "a value each": replace(BASE, same_value=1),
+    "any value": replace(BASE, same_value=1, value_levels=0),
+    "no wrap": changed(wrap=0),
     "l2": replace(BASE, loss="l2"),
     "muon 5e-3": replace(BASE, muon_learning_rate=5e-3, learning_rate=5e-4),
     "muon 2e-2": replace(BASE, muon_learning_rate=2e-2, learning_rate=2e-3),

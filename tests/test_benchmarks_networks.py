@@ -64,3 +64,16 @@ def test_arithmetic_counted_by_hand(benchmark):
 def test_scripts_explain_themselves(name):
     found = subprocess.run([sys.executable, str(FOLDER / f"{name}.py"), "--help"], capture_output=True, text=True)
     assert found.returncode == 0 and "--quick" in found.stdout
+
+
+def test_base_networks(benchmark, tmp_path, capsys):
+    from dpo_lib.records import read_rows
+
+    assert benchmark("base_networks").main(["--quick", "--out", str(tmp_path / "rows.csv")]) == 0
+    rows = read_rows(tmp_path / "rows.csv")
+    assert [row["base"] for row in rows[::2]] == ["paper, 32 channels", "paper, 64 channels", "pyramid"]
+    assert rows[0]["of_paper32"] == 1 and {row["precision"] for row in rows} == {"float32", "bfloat16"}
+    for row in rows:
+        assert row["share"] == pytest.approx(row["gflop_s"] / row["machine_gflop_s"])
+        assert row["of_paper32"] == pytest.approx(row["ms"] / rows[0]["ms"])
+    assert "bfloat16_db" in capsys.readouterr().out

@@ -14,7 +14,7 @@ LOSSES = ("l2", "log_l2")
 TRAINED = ("all", "norm")
 PRECISIONS = ("auto", "float32", "bfloat16")
 DILATED = NetworkConfig()
-PYRAMID = NetworkConfig(base="pyramid", generated="conv(all)+norm(all)")
+PYRAMID = NetworkConfig(base="pyramid", widths=(24, 48, 72, 96, 96), generated="conv(all)+norm(all)")
 
 
 @dataclass(frozen=True)
@@ -106,17 +106,17 @@ class TrainConfig:
     scale: str = "laptop"
     steps: int = 5000
     network: NetworkConfig = PYRAMID
-    phases: tuple[Phase, ...] = (Phase(1.0, 1.0, 256, 4),)
+    phases: tuple[Phase, ...] = (Phase(1.0, 1.0, 320, 4),)
     entries_per_image: int = 4
     bank_size: int | None = None
     value_levels: int = 64
-    same_value: int = 4
+    same_value: int = 2
     targets_seed: int = 0
     values: tuple[float, ...] | None = None
     loss: str = "log_l2"
     optimizer: str = "muon"
-    learning_rate: float = 1e-3
-    muon_learning_rate: float = 1e-2
+    learning_rate: float = 8e-4
+    muon_learning_rate: float = 8e-3
     warmup: float = 0.03
     weight_decay: float = 0.0
     gradient_clip: float = 1.0

@@ -164,6 +164,7 @@ class Learner:
             return torch.cat(answers)[order.argsort()]
 
     def _inside(self, images: torch.Tensor) -> torch.Tensor:
-        """The images (B, C, H, W) without their rim."""
-        height, width = images.shape[2:]
-        return images[..., self.rim : height - self.rim, self.rim : width - self.rim]
+        """The crops (B, C, side, side) without their rim, at most a quarter on each side."""
+        side = images.shape[-1]
+        rim = min(self.rim, side // 4)
+        return images[..., rim : side - rim, rim : side - rim]
