@@ -152,7 +152,7 @@ def test_the_committed_rows_of_shipped_networks(name):
     from dpo_lib.records import read_rows
 
     network = load_pretrained(name)
-    rows = read_rows(Path(__file__).parents[1] / "results" / network.card["scale"] / f"{name}.csv")
+    rows = read_rows(Path(__file__).parents[1] / "results" / "shipped" / f"{name}.csv")
     assert {row["operator"] for row in rows} == set(network.operators)
     *averages, overall = summarise(rows, by="value" if len(network.operators) == 1 else "operator")
     below = {row["operator"] for row in averages if "operator" in row and row["psnr_db"] <= row["input_psnr_db"]}

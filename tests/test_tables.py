@@ -11,8 +11,9 @@ def test_shipped_and_collected_tables_for_the_notebooks(tmp_path):
         for k, image in enumerate("ab")
         for value in (0.02, 0.2)
     ]
-    write_rows(tmp_path / "l0.csv", rows)
+    write_rows(tmp_path / "l0.csv", rows, facts={"model": {"scale": "laptop"}})
     found = shipped_table(tmp_path, ["l0", "wls"])  # wls has none
+    assert {row["scale"] for row in found} == {"laptop"}
     assert [(row["value"], row["psnr_db"], row["paper_psnr_db"]) for row in found] == [
         (0.02, 30.5, 35.71), (0.2, 30.5, 30.43), ("average", 30.5, 35.25)
     ]  # fmt: skip

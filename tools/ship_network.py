@@ -4,9 +4,9 @@
     python tools/ship_network.py runs/joint10 --tests DIR --rain DIR --limit 20 --training-set "NAME" --terms "TERMS"
     python tools/ship_network.py runs/cpu/table3/joint10 --measured --training-set "NAME" --terms "TERMS"
 
-Writes ``dpo_lib/weights/NAME.safetensors`` and ``NAME.md``; ``results/SCALE/NAME.csv`` (test folder) and
+Writes ``dpo_lib/weights/NAME.safetensors`` and ``NAME.md``; ``results/shipped/NAME.csv`` (test folder) and
 ``NAME_embedded.csv`` (the photographs inside scikit-image's wheel), each with a JSON that says what made it; and the
-run itself, with hashes of its training files, as ``results/SCALE/runs/NAME.json`` and ``.csv``.
+run itself, with hashes of its training files, as ``results/shipped/runs/NAME.json`` and ``.csv``.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ CARD = """# {name}
 | began with | {initial} |
 | wall time | {hours:.2g} hours on {device}, {precision}, seed {seed} |
 | training images | {training_set} |
-| their names and hashes | `results/{scale}/runs/{name}.json`, {training_images} files |
+| their names and hashes | `results/shipped/runs/{name}.json`, {training_images} files |
 | terms of the training images | {terms} |
 | date, commit | {date}, {commit} |
 | software | {versions} |
 
-Measured on {test_count} images of {test_set} (`results/{scale}/{name}.csv`); `input_` is the unprocessed picture:
+Measured on {test_count} images of {test_set} (`results/shipped/{name}.csv`); `input_` is the unprocessed picture:
 
 ```
 {table}
@@ -129,7 +129,7 @@ def main() -> int:
     given = parser.parse_args()
     trained = load_network(given.run / "network.safetensors")
     run = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
-    name, scale = given.name or trained.operator, run["scale"]
+    name = given.name or trained.operator
     if sum(map(bool, (given.test_images, given.tests, given.measured))) != 1:
         parser.error("name the test images: --test-images or --tests or --measured")
     embedded = embedded_images()
@@ -139,7 +139,7 @@ def main() -> int:
     weights = ROOT / "dpo_lib" / "weights" / f"{name}.safetensors"
     save_network(weights, trained, card=card, half=half)
     network = load_network(weights)
-    results = ROOT / "results" / scale
+    results = ROOT / "results" / "shipped"
     how = {"targets": given.targets, "at_defaults": given.at_defaults}
     if given.measured:
         table, test_set, test_count = measured_before(run, given.run, results / f"{name}.csv")

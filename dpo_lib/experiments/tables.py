@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import os
 from collections.abc import Sequence
@@ -22,17 +23,22 @@ def shipped_table(folder: str | os.PathLike, names: Sequence[str]) -> list[dict]
     Parameters
     ----------
     folder : path
-        ``results/SCALE``, with the rows of each network, ``NAME.csv``. Networks without rows are left out.
+        ``results/shipped``, with the rows of each network, ``NAME.csv``, and what made it, ``NAME.json``. Networks
+        without rows are left out.
     names : sequence of str
         Networks for one operator each, named after it.
     """
     rows = []
     for name in names:
         path = Path(folder) / f"{name}.csv"
-        for row in summarise(read_rows(path)) if path.exists() else []:
+        if not path.exists():
+            continue
+        scale = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["model"]["scale"]
+        for row in summarise(read_rows(path)):
             keys = [(*place, name, row["value"]) for place in PLACES]
             rows.append({
                 "operator": name,
+                "scale": scale,
                 **{key: row[key] for key in ("value", "images", "input_psnr_db", "psnr_db")},
                 "paper_psnr_db": next((paper.NUMBERS[key][0] for key in keys if key in paper.NUMBERS), None) or "",
             })  # fmt: skip
