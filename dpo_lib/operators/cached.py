@@ -72,10 +72,10 @@ def source_of(operator: Operator) -> str | None:
 
     Of this library's operators that is their module with all modules of the folder that it imports, without comments
     and docstrings; of your own, the function, with the numbers and words that it holds (defaults, arguments given by
-    functools.partial, variables of the function that it was made in).
+    functools.partial, variables of the function that it was made in) and its attribute ``version``, if it has one.
     """
     function: Any = operator.function
-    held: list[Any] = []
+    held: list[Any] = [getattr(function, "version", None)]
     while wrapped := getattr(function, "__wrapped__", None) or getattr(function, "func", None):
         held += [getattr(function, "args", ()), tuple(sorted(getattr(function, "keywords", {}).items()))]
         function = wrapped
