@@ -77,6 +77,8 @@ def evaluate(
         _as_tensors(name, given, operator)
     if values is None:
         values = operator.parameters[0].test_values if operator.parameters else (None,)
+    if not isinstance(values, (Sequence, np.ndarray, torch.Tensor)) or not len(values):
+        raise ValueError(f"values must be a sequence of parameter values, at least one, got {values!r}")
     if on is None:
         on = "rgb" if operator.kind == "filter" else "luminance" if operator.target is None else "gray"
     keywords: dict[str, Any] = {} if check_range else {"check_range": False}
@@ -134,6 +136,8 @@ def summarise(rows: Sequence[dict], *, by: str = "value") -> list[dict]:
     >>> [(row["value"], row["psnr_db"]) for row in summarise(rows)]
     [(1, 30.0), (2, 40.0), ('average', 35.0)]
     """
+    if not rows:
+        raise ValueError("no row to summarise: nothing was measured")
     columns = [key for key in ("psnr_db", "ssim", "input_psnr_db", "input_ssim") if key in rows[0]]
     groups = list(dict.fromkeys(row[by] for row in rows))
 

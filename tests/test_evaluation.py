@@ -104,3 +104,8 @@ def test_an_image_that_cannot_be_measured_on_is_named_before_any_work(given, err
 def test_nothing_to_evaluate_on():
     with pytest.raises(ValueError, match="no image to evaluate on"):
         evaluate(Joint(), GAIN, {})
+    for values in ((), 0.5):
+        with pytest.raises(ValueError, match="values must be a sequence of parameter values, at least one, got"):
+            evaluate(Joint(), GAIN, IMAGES, values=values)
+    with pytest.raises(ValueError, match="no row to summarise"):
+        summarise([])

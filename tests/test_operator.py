@@ -214,7 +214,7 @@ def test_from_function_with_two_parameters_and_title_default():
     np.testing.assert_allclose(scale(np.full((5, 6, 3), 0.5), [0.5, 0.25]), 0.5)
 
 
-@pytest.mark.parametrize("bad", [lambda image: image[1:], lambda image: image * np.nan, lambda image: 0.5])
+@pytest.mark.parametrize("bad", [lambda image: image[1:], lambda image: image * np.nan, lambda image: image[:, :, 0]])
 def test_from_function_refuses_what_is_no_image(bad):
     operator = Operator.from_function(bad, name="bad")
     with pytest.raises(ValueError, match=r"the function behind bad must be a finite array of shape \(8, 9, 3\)"):
@@ -264,6 +264,7 @@ def test_results_of_8_bits_are_divided_by_255(image):
         ),
         (lambda image: 4 * image - 2, ValueError, r"must lie in \[0, 1\], got \[-1\.9"),
         (lambda image: (255 * image).astype(int), TypeError, "got int64: convert it first, and divide by"),
+        (lambda image: 0.5, TypeError, "must be a tensor or a NumPy array, got float"),
         (lambda image: image > 0.5, TypeError, "must hold floating-point numbers or uint8, got bool"),
         (lambda image: image + 0j, TypeError, "got complex"),
         (lambda image: np.ma.masked_less(image, 0.5), TypeError, "must be a plain array, got a masked one"),

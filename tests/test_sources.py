@@ -128,8 +128,10 @@ def test_load_folder_limit_and_file_lists(folder):
     files = image_files(folder)
     np.testing.assert_array_equal(load_folder([files[2]])[0], load_folder(folder)[2])
     np.testing.assert_array_equal(load_folder([str(files[2])])[0], load_folder(folder)[2])
-    with pytest.raises(ValueError, match="limit must be at least 1"):
-        load_folder(folder, limit=0)
+    for load in (lambda limit: load_folder(folder, limit=limit), lambda limit: load_images("", limit)):
+        for limit in (0, -1):
+            with pytest.raises(ValueError, match="limit must be at least 1"):
+                load(limit)
 
 
 def test_load_folder_reports_bad_files_by_name_and_goes_on(folder):

@@ -203,8 +203,7 @@ def _usable(
     files: Sequence[Path], folder: object, minimum_size: int, limit: int | None
 ) -> Iterator[tuple[Path, np.ndarray]]:
     """The usable images, `limit` at most and one at least, among the `files` of a folder."""
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1 (or None for all images), got {limit}")
+    _check_limit(limit)
     count = 0
     for path in files:
         name = printable(path)
@@ -227,6 +226,11 @@ def _usable(
         )
 
 
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1 (or None for all images), got {limit}")
+
+
 def load_images(folder: str | os.PathLike = "", limit: int | None = None) -> dict[str, np.ndarray]:
     """Images by name, as the notebooks take them: of a folder, or (folder empty) the embedded photographs.
 
@@ -246,6 +250,7 @@ def load_images(folder: str | os.PathLike = "", limit: int | None = None) -> dic
     >>> list(load_images(limit=2))
     ['astronaut', 'chelsea']
     """
+    _check_limit(limit)
     if folder == "":
         return embedded_images(*list(EMBEDDED)[:limit])
     return named_images(folder, limit=limit)[0]

@@ -13,7 +13,7 @@ import numpy as np
 from ..files import printable
 from ..models.base_network import MINIMUM_SIZE
 from .rain import named_pairs
-from .sources import embedded_images, image_files, named_images
+from .sources import image_files, load_images, named_images
 
 # set -> folders of it, and which of their files are taken, in string order: 2 is every second one
 SETS = {
@@ -58,7 +58,7 @@ def image_set(name: str, folder: str | os.PathLike | None = None, *, limit: int 
         For each file that is not readable or too small to be measured on; it is left out.
     """
     if folder is None:
-        return ImageSet(EMBEDDED_NAME, dict(list(embedded_images().items())[:limit]), [])
+        return ImageSet(EMBEDDED_NAME, load_images(limit=limit), [])
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"folder of test images {printable(folder)} does not exist: check the path")

@@ -226,7 +226,7 @@ class Operator:
 
 def _as_tensor(result: Any, image: torch.Tensor, owner: str, kind: str) -> torch.Tensor:
     """What a user's function gave for an image (3, H, W), checked, as a tensor like it."""
-    array = as_plain(result if isinstance(result, np.ndarray) else np.asarray(result), owner)
+    array = np.asarray(as_plain(result, owner))
     shape = (*image.shape[1:], 3)
     if array.shape != shape or not np.isfinite(array).all():
         raise ValueError(f"{owner} must be a finite array of shape {shape}, got shape {array.shape}")
