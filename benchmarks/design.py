@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from dpo_lib import OPERATORS, SCALES, evaluate, summarise, train
-from dpo_lib.data.sources import image_files, load_folder
+from dpo_lib.data.sources import image_files, load_folder, named_images
 from dpo_lib.records import provenance, read_rows, write_json, write_rows
 from dpo_lib.training import Phase
 
@@ -86,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     images = [image for folder in given.images for image in load_folder(folder)]
-    files = image_files(given.test_images)[:: given.every]
-    tests = {file.name: load_folder([file])[0] for file in files}
+    tests, _ = named_images(image_files(given.test_images)[:: given.every], root=given.test_images)
     for seed in given.seed:
         for operator in given.operator:
             for variant in given.variant:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,9 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Hand the rest of the command line to one command, which alone is imported."""
+    for stream in (sys.stdout, sys.stderr):  # names that a terminal cannot show appear escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     lines = "\n".join(f"  {name:12s} {about}" for name, about in COMMANDS.items())
     parser = Parser(
         prog="dpo",

@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from . import metrics
-from .images import to_tensor
+from .images import as_batch
 from .operators.cached import kept_targets
 from .operators.operator import Operator
 from .randomness import seeded
@@ -43,7 +43,7 @@ def evaluate(
     operator : Operator
     images : mapping
         Name to ndarray (H, W, 3), uint8 or float in [0, 1], of which the operator makes what the network is shown and
-        what it should answer; or to a pair of these arrays.
+        what it should answer; or to a tuple of these two, of one size.
     values : sequence, optional
         Default: the operator's test values.
     device, seed
@@ -66,13 +66,19 @@ def evaluate(
 
     Raises
     ------
-    ValueError
-        No image, or a value out of range.
+    TypeError, ValueError
+        No image, one that cannot be measured on (said by its name, before any work), or a value out of range.
     """
+    if not isinstance(images, Mapping):
+        raise TypeError(f"images must be a dictionary of names and arrays, got {type(images).__name__}")
     if not images:
         raise ValueError("no image to evaluate on: give at least one")
+    for name, given in images.items():
+        _as_tensors(name, given, operator)
     if values is None:
         values = operator.parameters[0].test_values if operator.parameters else (None,)
+    if not isinstance(values, (Sequence, np.ndarray, torch.Tensor)) or not len(values):
+        raise ValueError(f"values must be a sequence of parameter values, at least one, got {values!r}")
     if on is None:
         on = "rgb" if operator.kind == "filter" else "luminance" if operator.target is None else "gray"
     keywords: dict[str, Any] = {} if check_range else {"check_range": False}
@@ -81,8 +87,7 @@ def evaluate(
     operator, rows = kept_targets(operator, targets), []
     bar = tqdm(total=len(images) * len(values), desc=operator.name, unit="image", disable=not progress)
     for number, (name, given) in enumerate(images.items()):
-        arrays = given if isinstance(given, tuple) else (given,)
-        tensors = [to_tensor(array).float().to(device) for array in arrays]
+        tensors = [tensor.to(device) for tensor in _as_tensors(name, given, operator)]
         for value in values:
             if len(tensors) == 2:
                 inputs, target = tensors
@@ -107,6 +112,22 @@ def evaluate(
     return rows
 
 
+def _as_tensors(name: str, given: np.ndarray | tuple[np.ndarray, ...], operator: Operator) -> list[torch.Tensor]:
+    """An image, or an (input, target) pair of them, as tensors (1, 3, H, W)."""
+    arrays, smallest = given if isinstance(given, tuple) else (given,), max(metrics.SSIM_WINDOW, operator.minimum_size)
+    try:
+        tensors = [as_batch(array, minimum_size=smallest)[0].float() for array in arrays]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name!r} cannot be measured on: {error}") from error
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if len(shapes) not in (1, 2) or len(set(shapes)) > 1 or shapes[0][0] != 1:
+        raise ValueError(
+            f"{name!r} must be one image, or a tuple of input and target of one size, got shapes {shapes}: "
+            "give each image a name of its own"
+        )
+    return tensors
+
+
 def summarise(rows: Sequence[dict], *, by: str = "value") -> list[dict]:
     """Average rows over images: one row per `by`, then one over all, called "average".
 
@@ -115,6 +136,8 @@ def summarise(rows: Sequence[dict], *, by: str = "value") -> list[dict]:
     >>> [(row["value"], row["psnr_db"]) for row in summarise(rows)]
     [(1, 30.0), (2, 40.0), ('average', 35.0)]
     """
+    if not rows:
+        raise ValueError("no row to summarise: nothing was measured")
     columns = [key for key in ("psnr_db", "ssim", "input_psnr_db", "input_ssim") if key in rows[0]]
     groups = list(dict.fromkeys(row[by] for row in rows))
 

@@ -152,7 +152,7 @@ def writable_file(path: str | os.PathLike, *, apart_from: Iterable[str | os.Path
     _refuse_inside(path, apart_from)
     if path.is_dir():
         raise IsADirectoryError(f"output file {path} is a folder: give the name of a file")
-    writable_folder(path.parent)
+    writable_folder(_regular_target(path).parent)
     return path
 
 

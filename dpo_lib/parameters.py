@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypeAlias
 
 import numpy as np
@@ -23,15 +24,20 @@ class Parameter:
     name : str
         What the operator's paper calls it: ``lambda``, ``sigma_s``, ``radius`` ...
     low, high : float
-        The range that networks are trained on; both ends belong to it.
+        The range that networks are trained on; both ends belong to it. Sampled in whole numbers, they are whole.
     sampling : {"log", "uniform", "integer"}
         Training values are drawn log-uniformly, uniformly, or uniformly among the whole numbers.
     default : float
         The value a slider starts at.
     test_values : tuple of float
-        Where the paper reports numbers.
+        Where the paper reports numbers; like the default, within the range.
     unit : str
         "" for a pure number, else for instance "px".
+
+    Raises
+    ------
+    TypeError, ValueError
+        Anything else.
     """
 
     name: str
@@ -45,10 +51,20 @@ class Parameter:
     def __post_init__(self):
         if self.sampling not in SAMPLINGS:
             raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {self.sampling!r}")
+        given = (self.low, self.high, *(() if self.default is None else (self.default,)), *self.test_values)
+        if not self.name or not isinstance(self.name, str):
+            raise TypeError(f"a parameter's name must be a word, got {self.name!r}")
+        if wrong := [number for number in given if isinstance(number, bool) or not isinstance(number, Real)]:
+            raise TypeError(f"{self.name} needs numbers for its range, default and test values, got {wrong[0]!r}")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"{self.name} needs finite low < high, got {self.low} and {self.high}")
         if self.sampling == "log" and self.low <= 0:
             raise ValueError(f"{self.name} is sampled in log scale and needs low > 0, got {self.low}")
+        if self.sampling == "integer" and (self.low % 1 or self.high % 1):
+            raise ValueError(
+                f"{self.name} is sampled in whole numbers and needs whole ends, got {self.low}, {self.high}"
+            )
+        self.check(torch.tensor([float(v) for v in given], dtype=torch.float64), "its default and test values")
         if self.default is None:
             middle = math.sqrt(self.low * self.high) if self.sampling == "log" else (self.low + self.high) / 2
             object.__setattr__(self, "default", float(round(middle)) if self.sampling == "integer" else middle)
@@ -78,6 +94,14 @@ class Parameter:
         if not bool(inside.all()):
             wrong = float(values[~inside].flatten()[0])
             raise ValueError(f"{self.name} must lie in [{self.low:g}, {self.high:g}] for {owner}, got {wrong:g}")
+
+
+def distinct(parameters: Sequence[Parameter], owner: str) -> tuple[Parameter, ...]:
+    """The parameters of `owner`, refused if two have one name."""
+    names = [parameter.name for parameter in parameters]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{owner} needs parameters of different names, got {', '.join(names)}")
+    return tuple(parameters)
 
 
 def as_gamma(

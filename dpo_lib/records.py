@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from .files import write_atomically
+from .files import printable, write_atomically
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow")
 
@@ -86,7 +88,10 @@ def write_rows(path: str | os.PathLike, rows: Sequence[dict], *, facts: dict | N
     if not rows:
         raise ValueError(f"no rows to write to {path}: nothing was measured")
     path = Path(path)
-    with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        write_atomically(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:
@@ -98,8 +103,40 @@ def write_rows(path: str | os.PathLike, rows: Sequence[dict], *, facts: dict | N
     return path
 
 
+def read_table(path: str | os.PathLike) -> list[dict[str, str]]:
+    """The rows of a CSV as text, whichever program wrote it.
+
+    Commas, semicolons or tabs; any line ends; UTF-8, with a byte-order mark or not, UTF-16 or Latin-1.
+
+    Warns
+    -----
+    UserWarning
+        Rows of another length than the header are left out.
+
+    Raises
+    ------
+    ValueError
+        It cannot be read as a table; names the file.
+    """
+    content = Path(path).read_bytes()
+    try:
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if line]
+    except csv.Error as error:
+        raise ValueError(f"{printable(path)} is damaged, or no table ({error})") from error
+    header = [name.strip() for name in lines[0]] if lines else []
+    rows = [dict(zip(header, line, strict=True)) for line in lines[1:] if len(line) == len(header)]
+    if wrong := len(lines[1:]) - len(rows):
+        warnings.warn(f"{printable(path)}: left out {wrong} row(s) that are not whole", stacklevel=2)
+    return rows
+
+
 def read_rows(path: str | os.PathLike) -> list[dict]:
-    """Read a CSV that `write_rows` wrote; numbers come back as floats."""
+    """Read a CSV that `write_rows` wrote, see `read_table`; numbers come back as floats."""
 
     def parsed(text: str):
         try:
@@ -107,8 +144,7 @@ def read_rows(path: str | os.PathLike) -> list[dict]:
         except ValueError:
             return text
 
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{key: parsed(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [{key: parsed(value) for key, value in row.items()} for row in read_table(path)]
 
 
 def add_headline(path: str | os.PathLike, source: str, rows: Sequence[dict]) -> Path:

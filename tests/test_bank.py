@@ -103,6 +103,20 @@ def test_bank_covers_the_range():
     assert shapes == {(1, 3, 66, 80), (1, 3, 80, 66)}  # some are transposed
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((0.3, 0.95), r"gain must lie in \[0\.2, 0\.9\] for gain, got 0\.95"),
+        ((0.3, float("nan")), "parameters of gain must be finite"),
+        (((0.3, 0.4),), r"gain takes gain: .* got shape \(1, 2\)"),
+        ((), "values to train on must be at least one, got none"),
+    ],
+)
+def test_values_to_train_on_are_checked(values, message):
+    with pytest.raises(ValueError, match=message):
+        TargetBank(GAIN, pictures(), crop=20, values=values, progress=False)
+
+
 def test_shrinking_keeps_the_mean():
     image = to_tensor(pictures()[0])
     small = shrink_image(image, 0.5)

@@ -125,6 +125,42 @@ def test_fetch_dataset_says_where_it_looked(server, tmp_path):
         fetch_dataset("imagenet")
 
 
+def archive_of(path, *members):
+    with tarfile.open(path, "w") as tar:
+        for name, kind, link in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.size = kind, link, 4 if kind == tarfile.REGTYPE else 0
+            tar.addfile(member, io.BytesIO(b"text"))
+    return path
+
+
+def test_members_that_lead_elsewhere_are_left_out(tmp_path):
+    path = archive_of(
+        tmp_path / "a.tar",
+        ("photos/a.jpg", tarfile.REGTYPE, ""),
+        ("photos/..", tarfile.REGTYPE, ""),
+        ("photos/../b.jpg", tarfile.REGTYPE, ""),
+        ("../photos/c.jpg", tarfile.REGTYPE, ""),
+        ("/photos/d.jpg", tarfile.REGTYPE, ""),
+        ("photos/e.jpg", tarfile.SYMTYPE, "/etc/hostname"),
+        ("photos/f.jpg", tarfile.SYMTYPE, "nothing"),
+        ("photos/g.jpg", tarfile.LNKTYPE, "nothing"),
+        ("photos/pipe.jpg", tarfile.FIFOTYPE, ""),
+    )
+    download._unpack(path, "photos", tmp_path / "out")
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["a.jpg", "a.tar", "out"]
+
+
+def test_what_is_no_whole_archive_is_named(tmp_path):
+    path = archive_of(tmp_path / "a.tar", ("photos/a.jpg", tarfile.REGTYPE, ""))
+    whole = path.read_bytes()
+    for content in (b"no archive", whole[:514]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.tar is damaged, or no tar archive"):
+            download._unpack(path, "photos", tmp_path / "out")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.tar"]
+
+
 def test_the_published_source_is_named():
     dataset = download.DATASETS["voc2012"]
     assert dataset.md5 == "6cd6e144f989b92b3379bac3b3de84fd"

@@ -1,10 +1,13 @@
-"""The command evaluate: what is refused before any work (what it measures: test_train, test_evaluation)."""
+"""The command evaluate: what it refuses and leaves out (what it measures: test_train, test_evaluation)."""
+
+import json
 
 import pytest
 from photographs import photograph
 
-from dpo_lib.commands.evaluate import main
+from dpo_lib.commands.evaluate import evaluate, main
 from dpo_lib.images import save_image
+from dpo_lib.records import read_rows
 
 
 @pytest.fixture
@@ -24,6 +27,29 @@ def test_the_output_is_checked_first(images, tmp_path, capsys):
     refused(tmp_path, "is a folder: give the name of a file")
     (tmp_path / "file").write_text("")
     refused(tmp_path / "file" / "rows.csv", "is a file")
+    refused(tmp_path / "rows.json", "would be replaced by its record: give a name that ends in .csv")
+    refused("/dev/null", "a device or pipe, expected the name of a file")
     refused(tmp_path / "rows.csv", "there is no device 'cup'", "--device", "cup")
     refused(tmp_path / "rows.csv", "there is no pretrained network 'nobody'")
     assert sorted(path.name for path in images.iterdir()) == ["one.png"]
+
+
+def test_broken_small_and_removed_images(images, tmp_path, capsys, monkeypatch):
+    """Two stems alike; what cannot be used is named and counted; what goes away meanwhile is in the record."""
+    save_image(images / "a" / "one.png", photograph(20, 26))
+    save_image(images / "tiny.png", photograph(9, 40))
+    (images / "broken.jpg").write_bytes(b"no image")
+
+    def measured_and_removed(network, operator, shown, **settings):
+        (images / "one.png").unlink(missing_ok=True)
+        return evaluate(network, operator, shown, **settings)
+
+    monkeypatch.setattr("dpo_lib.commands.evaluate.evaluate", measured_and_removed)
+    words = ["--model", "l0", "--images", str(images), "--values", "0.02", "--out", str(tmp_path / "rows.csv")]
+    with pytest.warns(UserWarning) as notes:
+        assert main(words) == 1
+    assert sorted(str(note.message).split(":")[0].rpartition("/")[2] for note in notes) == ["broken.jpg", "tiny.png"]
+    assert "skipped 2 of 4 images" in capsys.readouterr().out
+    assert [row["image"] for row in read_rows(tmp_path / "rows.csv")] == ["a/one.png", "one.png"]
+    facts = json.loads((tmp_path / "rows.json").read_text())
+    assert [file["file"] for file in facts["files"]] == ["a/one.png", "one.png"] and facts["skipped"] == 2

@@ -76,6 +76,36 @@ def test_pairs_come_ready_made():
     assert row["psnr_db"] == row["input_psnr_db"] == psnr(IMAGES["b"], IMAGES["a"], on="luminance")
 
 
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (np.zeros((2, 20, 26, 3)), ValueError, r"'wrong' must be one image, or a tuple .*\(2, 3, 20, 26\)"),
+        ((np.zeros((20, 26, 3)), np.zeros((20, 25, 3))), ValueError, "'wrong' must be one image, or a tuple"),
+        ((np.zeros((20, 26, 3)),) * 3, ValueError, "'wrong' must be one image, or a tuple"),
+        ((), ValueError, "'wrong' must be one image, or a tuple"),
+        (
+            [np.zeros((20, 26, 3))] * 2,
+            TypeError,
+            "'wrong' cannot be measured on: image must be .* got list",
+        ),
+        (np.zeros((10, 26, 3)), ValueError, "'wrong' cannot be measured on: image must have at least 11 pixels"),
+        (np.full((20, 26, 3), np.nan), ValueError, "'wrong' cannot be measured on: image must be finite"),
+    ],
+)
+def test_an_image_that_cannot_be_measured_on_is_named_before_any_work(given, error, message):
+    network = Joint()
+    with pytest.raises(error, match=message):
+        evaluate(network, GAIN, {**IMAGES, "wrong": given})
+    assert not network.calls
+    with pytest.raises(TypeError, match="images must be a dictionary of names and arrays, got list"):
+        evaluate(network, GAIN, list(IMAGES.values()))
+
+
 def test_nothing_to_evaluate_on():
     with pytest.raises(ValueError, match="no image to evaluate on"):
         evaluate(Joint(), GAIN, {})
+    for values in ((), 0.5):
+        with pytest.raises(ValueError, match="values must be a sequence of parameter values, at least one, got"):
+            evaluate(Joint(), GAIN, IMAGES, values=values)
+    with pytest.raises(ValueError, match="no row to summarise"):
+        summarise([])

@@ -132,6 +132,9 @@ def test_files_and_folders_in_the_way(tmp_path):
         writable_folder(tmp_path / "file" / "below")
     with pytest.raises(IsADirectoryError, match="is a folder: give the name of a file"):
         writable_file(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a device or pipe, expected the name of a file"):
+        writable_file(tmp_path / "pipe")
     with pytest.raises(OSError, match="is a file: choose another"):
         writable_file(tmp_path / "file" / "rows.csv")
 

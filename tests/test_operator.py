@@ -113,6 +113,12 @@ def test_an_unknown_kind_is_refused():
         Operator("x", "X", mix, kind="other")
 
 
+def test_two_parameters_of_one_name_are_refused():
+    for twice in ({"parameters": (AMOUNT, AMOUNT)}, {"parameters": (AMOUNT,), "optional_parameters": (AMOUNT,)}):
+        with pytest.raises(ValueError, match="x needs parameters of different names, got amount, amount"):
+            Operator("x", "X", mix, **twice)
+
+
 def test_sampling_repeats_and_takes_a_seed_or_a_generator():
     values = MIX.sample(5, 3)
     assert values.shape == (5, 1)
@@ -164,6 +170,7 @@ def test_with_parameters_turns_settings_into_parameters(image):
         (("amount", "gain"), r"mix offers the parameters amount, power, offset, got \['amount', 'gain'\]"),
         ((), "mix offers the parameters amount, power, offset, got"),
         (("power", "amount"), r"mix needs amount first, got \['power', 'amount'\]"),
+        (("amount", "power", "power"), "mix needs parameters of different names, got amount, power, power"),
     ],
 )
 def test_with_parameters_refuses(names, message):
@@ -207,11 +214,72 @@ def test_from_function_with_two_parameters_and_title_default():
     np.testing.assert_allclose(scale(np.full((5, 6, 3), 0.5), [0.5, 0.25]), 0.5)
 
 
-@pytest.mark.parametrize("bad", [lambda image: image[1:], lambda image: image * np.nan, lambda image: 0.5])
+@pytest.mark.parametrize("bad", [lambda image: image[1:], lambda image: image * np.nan, lambda image: image[:, :, 0]])
 def test_from_function_refuses_what_is_no_image(bad):
     operator = Operator.from_function(bad, name="bad")
-    with pytest.raises(ValueError, match=r"the function behind bad must give a finite array of shape \(8, 9, 3\)"):
+    with pytest.raises(ValueError, match=r"the function behind bad must be a finite array of shape \(8, 9, 3\)"):
         operator(np.zeros((8, 9, 3)))
+
+
+def in_place(image, factor=0.5):
+    image *= factor
+    return image
+
+
+def test_functions_that_work_in_place_leave_the_callers_image_alone(image):
+    own = Operator.from_function(in_place, name="own")
+    torch_own = Operator("own", "Own", lambda image: image.mul_(0.5))
+    for operator in (own, torch_own):
+        for given in (image.clone(), image.double(), image.permute(0, 2, 3, 1).numpy().copy()):
+            before = given.clone() if isinstance(given, torch.Tensor) else given.copy()
+            result = operator(given)
+            assert (given == before).all() and abs(result - before / 2).max() < 1e-6
+    shown, target = own.make_pair(image)
+    assert shown is image and torch.equal(target, image / 2)
+
+
+def test_a_function_may_use_one_array_in_every_call(image):
+    kept = np.empty((9, 13, 3), np.float32)
+
+    def reusing(array):
+        np.multiply(array, 0.5, out=kept)
+        return kept
+
+    assert torch.equal(Operator.from_function(reusing, name="own")(image), image / 2)
+
+
+def test_results_of_8_bits_are_divided_by_255(image):
+    own = Operator.from_function(lambda array: np.uint8(255 * array), name="own")
+    assert torch.allclose(own(image), (255 * image).floor() / 255)
+    assert own(image.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (
+            lambda image: 255 * image,
+            ValueError,
+            r"must lie in \[0, 1\], got \[.*, 25\d.*\]: divide by",
+        ),
+        (lambda image: 4 * image - 2, ValueError, r"must lie in \[0, 1\], got \[-1\.9"),
+        (lambda image: (255 * image).astype(int), TypeError, "got int64: convert it first, and divide by"),
+        (lambda image: 0.5, TypeError, "must be a tensor or a NumPy array, got float"),
+        (lambda image: image > 0.5, TypeError, "must hold floating-point numbers or uint8, got bool"),
+        (lambda image: image + 0j, TypeError, "got complex"),
+        (lambda image: np.ma.masked_less(image, 0.5), TypeError, "must be a plain array, got a masked one"),
+    ],
+)
+def test_results_of_another_scale_or_dtype_are_refused_by_name(image, function, error, message):
+    with pytest.raises(error, match=f"the result of the function behind own .*{message}"):
+        Operator.from_function(function, name="own")(image)
+
+
+def test_a_little_overshoot_and_the_noise_of_a_degradation_pass(image):
+    sharper = Operator.from_function(lambda image: 1.4 * image - 0.2, name="own")
+    assert torch.allclose(sharper(image), 1.4 * image - 0.2, atol=1e-6)
+    noisy = Operator.from_function(lambda image, generator: 3 * image - 1, name="own", kind="restoration")
+    assert torch.allclose(noisy.make_pair(image)[0], 3 * image - 1, atol=1e-6)
 
 
 @pytest.mark.gpu

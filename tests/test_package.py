@@ -1,14 +1,17 @@
 """What importing the package and starting its command load."""
 
+import os
 import subprocess
 import sys
 from importlib import resources
 from importlib.metadata import version
 
+import numpy as np
 import pytest
 
 import dpo_lib
 from dpo_lib.__main__ import COMMANDS, main
+from dpo_lib.images import save_image
 
 
 def test_the_package_alone_loads_nothing_heavy():
@@ -75,6 +78,14 @@ def test_an_unknown_command_or_option_is_refused_by_its_nearest(capsys):
             main(words)
         error = capsys.readouterr().err
         assert refused.value.code == 2 and said in error and error.count("\n") == 1, error
+
+
+def test_names_that_a_terminal_cannot_show_are_escaped(tmp_path):
+    save_image(tmp_path / "in" / "ü.png", np.full((17, 18, 3), 0.5))
+    out = os.path.join(os.fsencode(tmp_path), b"caf\xe9 \xc3\xbc")
+    words = [sys.executable, "-m", "dpo_lib", "apply", "--operator", "shock", tmp_path / "in", "--out", out]
+    done = subprocess.run(words, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and done.stdout.endswith(b"caf\\udce9 \\xfc\n"), done.stderr
 
 
 def test_one_version(capsys):

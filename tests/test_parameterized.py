@@ -31,6 +31,8 @@ def test_joint_networks_say_what_is_wrong():
         joint(operator_code="word")
     with pytest.raises(ValueError, match="at least one operator"):
         DecoupledNetwork({})
+    with pytest.raises(ValueError, match="l0 needs parameters of different names, got lambda, lambda"):
+        DecoupledNetwork([LAMBDA, LAMBDA], operator="l0")
 
 
 def test_the_code_of_the_paper():

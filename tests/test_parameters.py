@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dpo_lib.parameters import Parameter, as_gamma
+from dpo_lib.parameters import Parameter, as_gamma, distinct
 
 LAMBDA = Parameter("lambda", 0.002, 0.2, sampling="log", test_values=(0.002, 0.02, 0.2))
 RADIUS = Parameter("radius", 1, 10, sampling="integer", unit="px")
@@ -32,11 +32,30 @@ def test_defaults():
         ({"low": 0, "high": math.inf}, "p needs finite low < high"),
         ({"low": math.nan, "high": 1}, "p needs finite low < high"),
         ({"low": 0, "high": 1, "sampling": "log"}, "needs low > 0, got 0"),
+        ({"low": 0, "high": 1, "default": 99}, r"p must lie in \[0, 1\] for its default and test values, got 99"),
+        ({"low": 0, "high": 1, "default": math.nan}, "for its default and test values, got nan"),
+        ({"low": 0, "high": 1, "test_values": (0.5, 2)}, "for its default and test values, got 2"),
+        ({"low": 0.2, "high": 2.7, "sampling": "integer"}, "is sampled in whole numbers and needs whole ends, got 0.2"),
     ],
 )
 def test_a_parameter_checks_itself(arguments, message):
     with pytest.raises(ValueError, match=message):
         Parameter("p", **arguments)
+
+
+def test_a_parameter_needs_a_name_and_numbers():
+    for name in ("", None, 3):
+        with pytest.raises(TypeError, match="a parameter's name must be a word"):
+            Parameter(name, 0, 1)
+    for wrong in ({"low": "0"}, {"high": None}, {"default": "0.5"}, {"default": True}, {"test_values": (1j,)}):
+        with pytest.raises(TypeError, match="p needs numbers for its range, default and test values, got"):
+            Parameter("p", **{"low": 0, "high": 1, **wrong})
+
+
+def test_two_parameters_of_one_name_are_refused():
+    assert distinct([LAMBDA, FACTOR], "it") == (LAMBDA, FACTOR)
+    with pytest.raises(ValueError, match="it needs parameters of different names, got lambda, factor, lambda"):
+        distinct([LAMBDA, FACTOR, LAMBDA], "it")
 
 
 @pytest.mark.parametrize("parameter", [LAMBDA, RADIUS, FACTOR], ids=lambda p: p.sampling)

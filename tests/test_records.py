@@ -19,6 +19,26 @@ def test_rows_come_back_as_numbers_and_text(tmp_path):
         write_rows(path, [])
 
 
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+def test_rows_that_another_program_saved(tmp_path, start):
+    (tmp_path / "rows.csv").write_bytes(start + "image;psnr_db\r\nGröße.png;31.5\r\n\r\ncut".encode())
+    with pytest.warns(UserWarning, match=r"rows\.csv: left out 1 row\(s\) that are not whole"):
+        assert read_rows(tmp_path / "rows.csv") == [{"image": "Größe.png", "psnr_db": 31.5}]
+    (tmp_path / "rows.csv").write_bytes(b"")
+    assert read_rows(tmp_path / "rows.csv") == []
+
+
+def test_what_is_no_table_is_named(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"a,b\n" + b"x" * 200_000 + b",1\n")
+    with pytest.raises(ValueError, match=r"rows\.csv is damaged, or no table"):
+        read_rows(tmp_path / "rows.csv")
+
+
+def test_names_that_are_no_utf_8_are_written_escaped(tmp_path):
+    write_rows(tmp_path / "rows.csv", [{"image": "caf\udce9.png", "psnr_db": 1.0}])
+    assert read_rows(tmp_path / "rows.csv")[0]["image"] == "caf\\udce9.png"
+
+
 def test_a_headline_replaces_its_own_rows_only(tmp_path):
     path = tmp_path / "headline.json"
     add_headline(path, "01", [{"name": "a", "ours": 1.23456}])

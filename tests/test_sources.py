@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpo_lib.data.sources import embedded_images, file_list, image_files, load_folder
+from dpo_lib.data.sources import embedded_images, image_files, load_folder, load_images, named_images
 
 
 @pytest.fixture
@@ -78,9 +78,10 @@ def test_image_files_take_every_format_and_skip_what_is_no_file(folder, tmp_path
         + ["deep/er/9.jpeg", "e\udce9.png", "folder.png/inside.png", "gray.pgm", "linked.png"]
     )
     assert len(load_folder(folder)) == 13
-    rows = file_list(folder)
-    assert "e\\udce9.png" in json.dumps([row["file"] for row in rows]).replace("\\\\", "\\")
-    assert all(row["file"].encode() and row["width"] for row in rows)  # names that can be written into any table
+    images, rows = named_images(folder)
+    assert "e\\udce9.png" in json.dumps(list(images)).replace("\\\\", "\\")
+    assert all(name.encode() for name in images)  # names that can be written into any table
+    assert list(images) == [row["file"] for row in rows]
     linked = folder.parent / "linked folder"
     linked.symlink_to(folder, target_is_directory=True)
     assert len(image_files(linked)) == 13
@@ -127,8 +128,10 @@ def test_load_folder_limit_and_file_lists(folder):
     files = image_files(folder)
     np.testing.assert_array_equal(load_folder([files[2]])[0], load_folder(folder)[2])
     np.testing.assert_array_equal(load_folder([str(files[2])])[0], load_folder(folder)[2])
-    with pytest.raises(ValueError, match="limit must be at least 1"):
-        load_folder(folder, limit=0)
+    for load in (lambda limit: load_folder(folder, limit=limit), lambda limit: load_images("", limit)):
+        for limit in (0, -1):
+            with pytest.raises(ValueError, match="limit must be at least 1"):
+                load(limit)
 
 
 def test_load_folder_reports_bad_files_by_name_and_goes_on(folder):
@@ -168,21 +171,41 @@ def test_a_camera_rotation_is_applied(tmp_path):
     exif[0x0112] = 6  # turned by 90 degrees
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
     assert load_folder(tmp_path)[0].shape == (30, 20, 3)
-    assert (file_list(tmp_path)[0]["width"], file_list(tmp_path)[0]["height"]) == (20, 30)
+    [row] = named_images(tmp_path)[1]
+    assert (row["width"], row["height"]) == (20, 30)
 
 
-def test_file_list_names_hashes_and_sizes(folder):
-    (folder / "broken.png").write_bytes(b"no image")
-    rows = file_list(folder)
-    assert [row["file"] for row in rows][:3] == ["B_gray.BMP", "a_alpha.tiff", "b.png"]
-    row = rows[2]
-    assert row == {
+def test_named_images_hashes_and_sizes(folder):
+    images, rows = named_images(folder)
+    assert list(images)[:3] == [row["file"] for row in rows][:3] == ["B_gray.BMP", "a_alpha.tiff", "b.png"]
+    assert rows[2] == {
         "file": "b.png",
         "sha256": hashlib.sha256((folder / "b.png").read_bytes()).hexdigest(),
         "width": 30,
         "height": 20,
     }
-    assert [row["width"] for row in rows if row["file"] == "broken.png"] == [None]
-    chosen = file_list([folder / "deep" / "c.JPG", folder / "b.png"])
-    assert [row["file"] for row in chosen] == ["deep/c.JPG", "b.png"]
-    assert [row["file"] for row in file_list([folder / "b.png"])] == ["b.png"]
+    assert list(named_images([folder / "deep" / "c.JPG", folder / "b.png"])[0]) == ["deep/c.JPG", "b.png"]
+    assert list(named_images([folder / "b.png"])[0]) == ["b.png"]
+    assert list(named_images([folder / "deep" / "c.JPG"], root=folder)[0]) == ["deep/c.JPG"]
+
+
+def test_images_of_one_stem_stay_apart(tmp_path):
+    for number, name in enumerate(("a/001.png", "b/001.png", "001.png", "001.bmp")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (17, 18), (number, 0, 0)).save(tmp_path / name)
+    images = load_images(tmp_path)
+    assert {name: image[0, 0, 0] for name, image in images.items()} == {
+        "001.bmp": 3, "001.png": 2, "a/001.png": 0, "b/001.png": 1,
+    }  # fmt: skip
+    two, rows = named_images([*image_files(tmp_path / "a"), *image_files(tmp_path / "b")])  # of two folders
+    assert list(two) == [row["file"] for row in rows] == ["a/001.png", "b/001.png"]
+
+
+def test_broken_and_small_files_are_left_out_of_named_images(folder):
+    (folder / "a_broken.png").write_bytes(b"no image")
+    Image.new("RGB", (30, 7)).save(folder / "small.png")
+    with pytest.warns(UserWarning) as notes:
+        images, rows = named_images(folder, minimum_size=8)
+    assert len(notes) == 2 and len(images) == len(rows) == 6
+    with pytest.warns(UserWarning, match=r"a_broken\.png"):
+        assert list(named_images(folder, limit=3)[0]) == ["B_gray.BMP", "a_alpha.tiff", "b.png"]

@@ -107,6 +107,21 @@ def test_a_killed_process_leaves_a_whole_checkpoint(tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["files"][0]["sha256"]
 
 
+def test_an_image_removed_while_training_is_in_the_record(tmp_path, monkeypatch):
+    image = tmp_path / "images" / "one.png"
+    save_image(image, pictures(1, 160, 160)[0])
+    words = ["--operator", "denoise", "--images", str(tmp_path / "images"), "--scale", "smoke", "--steps", "1"]
+
+    def trained_and_removed(*given, **settings):
+        image.unlink()
+        return train(*given, **settings)
+
+    monkeypatch.setattr("dpo_lib.commands.train.train", trained_and_removed)
+    assert main([*words, "--device", "cpu", "--out", str(tmp_path / "out")]) == 0
+    [file] = json.loads((tmp_path / "out" / "run.json").read_text())["files"]
+    assert file["file"] == "one.png" and len(file["sha256"]) == 64
+
+
 def test_command_line_says_what_is_wrong(tmp_path, capsys):
     words = ["--operator", "l7", "--images", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(words) == 2 and "there is no operator 'l7'" in capsys.readouterr().err

@@ -16,12 +16,15 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from dpo_lib import OPERATORS, evaluate, load_network, save_network, summarise
-from dpo_lib.data.sources import embedded_images, file_list, image_files, load_folder
-from dpo_lib.data.test_sets import ImageSet, usual_sets
+from dpo_lib.data.sources import embedded_images, image_files, named_images
+from dpo_lib.data.test_sets import EMBEDDED_NAME, ImageSet, usual_sets
 from dpo_lib.files import write_atomically
+from dpo_lib.models.base_network import MINIMUM_SIZE
 from dpo_lib.records import provenance, read_rows, write_json, write_rows
 from dpo_lib.text import format_table
 
@@ -55,6 +58,15 @@ not trained on. Beyond the parameter range above, and on pictures unlike photogr
 """
 
 
+class Measured(NamedTuple):
+    """Rows, what made them, what the test images are called, and how many they are."""
+
+    rows: list[dict]
+    facts: dict
+    test_set: str
+    images: int
+
+
 def what_is_not_better(table: list[dict]) -> str:
     """A line for the card: the rows in which the network is no better than doing nothing."""
     key = next(iter(table[0]))
@@ -78,13 +90,14 @@ def test_sets(network, given) -> dict[str, ImageSet]:
         files = [file for folder in given.test_images for file in image_files(folder)[:: given.every]]
         name = given.test_set or " and ".join(folder.name for folder in given.test_images)
         name += f" (one file in {given.every}, in string order)" if given.every > 1 else ""
-        images = {file.stem: load_folder([file])[0] for file in files}
-        return dict.fromkeys(network.operators, ImageSet(name, images, file_list(files)))
+        root = given.test_images[0] if len(given.test_images) == 1 else None
+        images = ImageSet(name, *named_images(files, root=root, minimum_size=MINIMUM_SIZE))
+        return dict.fromkeys(network.operators, images)
     return usual_sets(network.operators, given.tests, rain=given.rain, limit=given.limit)
 
 
-def measured_before(run: dict, folder: Path, path: Path) -> tuple[list[dict], str, int]:
-    """Take over the rows that dpo_lib experiments measured; gives their averages, the test sets and how many images."""
+def measured_before(run: dict, folder: Path) -> Measured:
+    """Take over the rows that dpo_lib experiments measured."""
     record = json.loads((ROOT / "results" / run["scale"] / "runs" / f"{run['id']}.json").read_text(encoding="utf-8"))
     rows = [{**row, "value": "" if row["value"] is None else row["value"]} for row in read_rows(folder / "rows.csv")]
     used = record["measured_on"].values()
@@ -93,74 +106,68 @@ def measured_before(run: dict, folder: Path, path: Path) -> tuple[list[dict], st
         files=[file for images in used for file in images["files"]],
         model={key: value for key, value in run.items() if key != "files"}, seed=record["seed"], device="cpu",
     )  # fmt: skip
-    write_rows(path, rows, facts=facts)
-    by = "value" if len({row["operator"] for row in rows}) == 1 else "operator"
     counts = ", ".join(f"{images['images']} of {images['name']}" for images in used)
-    return summarise(rows, by=by), f"{counts}, in 32-bit floats", sum(images["images"] for images in used)
+    return Measured(rows, facts, f"{counts}, in 32-bit floats", sum(images["images"] for images in used))
 
 
-def measure(network, sets: dict, path: Path, facts: dict, *, targets=None, at_defaults: bool = False) -> list[dict]:
-    """Evaluate, write the rows, and give their averages: by value, or for several operators by operator."""
-    names, rows = list(network.operators), []
+def measure(network, sets: dict[str, ImageSet], test_set: str = "", *, targets=None, at_defaults=False) -> Measured:
+    """Evaluate a network on the test images of each of its operators; `test_set` is what to call them."""
+    used, rows = {images.name: images for images in sets.values()}, []
+    test_set = test_set or ", ".join(used)
     for name, images in sets.items():
         values = (None,) if at_defaults else None
         rows += evaluate(network, OPERATORS[name], images.images, values=values, targets=targets, progress=True)
-    write_rows(path, rows, facts=provenance(**facts, model=network.card, seed=0, device="cpu"))
-    return summarise(rows, by="value" if len(names) == 1 else "operator")
+    files = [file for images in used.values() for file in images.files]
+    made = {"command": "tools/ship_network.py", "test_set": test_set} | ({"files": files} if files else {})
+    facts = provenance(**made, model=network.card, seed=0, device="cpu")
+    return Measured(rows, facts, test_set, sum(len(images.images) for images in used.values()))
 
 
-def main() -> int:
-    """See the module's own text."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder that dpo_lib train wrote")
-    parser.add_argument("--name", help="name for load_pretrained (default: the operator's)")
-    parser.add_argument("--test-images", type=Path, nargs="+", help="one folder for all operators, or several")
-    parser.add_argument("--tests", type=Path, help="folder of sets: each operator is measured on its usual one")
-    parser.add_argument("--rain", type=Path, help="folder of rain pairs with pairs.csv")
-    parser.add_argument("--limit", type=int, help="only the first so many images of each set")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th test image in string order")
-    parser.add_argument("--test-set", help="what to call the test images (default: the folder's name)")
-    parser.add_argument("--training-set", required=True, help="what the training images are called")
-    parser.add_argument("--terms", required=True, help="terms of the training images")
-    parser.add_argument("--targets", default=ROOT / "runs" / "targets", help="folder that keeps the operators' answers")
-    parser.add_argument("--at-defaults", action="store_true", help="measure at the parameters' default values only")
-    parser.add_argument("--measured", action="store_true", help="keep the rows that dpo_lib experiments measured")
-    parser.add_argument("--embedded", type=int, help="only so many of the photographs inside scikit-image's wheel")
-    given = parser.parse_args()
+def ship(given) -> None:
+    """Measure a trained network and put it into the package: nothing is written before all is measured."""
     trained = load_network(given.run / "network.safetensors")
     run = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
-    name = given.name or trained.operator
-    if sum(map(bool, (given.test_images, given.tests, given.measured))) != 1:
-        parser.error("name the test images: --test-images or --tests or --measured")
-    embedded = embedded_images()
+    log = (given.run / "log.csv").read_bytes()
+    name, embedded = given.name or trained.operator, embedded_images()
+    sets = {} if given.measured else test_sets(trained, given)
+    tested = measured_before(run, given.run) if given.measured else None
     half = half_is_enough(trained, {"coffee": embedded["coffee"]})
     card = {**{key: value for key, value in run.items() if key != "files"}, "training_set": given.training_set}
     card["name"] = name
-    weights = ROOT / "dpo_lib" / "weights" / f"{name}.safetensors"
-    save_network(weights, trained, card=card, half=half)
-    network = load_network(weights)
-    results = ROOT / "results" / "shipped"
-    how = {"targets": given.targets, "at_defaults": given.at_defaults}
-    if given.measured:
-        table, test_set, test_count = measured_before(run, given.run, results / f"{name}.csv")
-    else:
-        sets = test_sets(network, given)
-        used = {images.name: images for images in sets.values()}
-        test_set = ", ".join(used) + (f" (the first {given.limit} of each)" if given.limit else "")
-        test_count = sum(len(images.images) for images in used.values())
-        facts = {"command": "tools/ship_network.py", "test_set": test_set}
-        facts["files"] = [file for images in used.values() for file in images.files]
-        table = measure(network, sets, results / f"{name}.csv", facts, **how)
-    facts = {"command": "tools/ship_network.py", "test_set": "photographs inside scikit-image's wheel"}
-    few = dict(list(embedded.items())[: given.embedded])
-    photos = dict.fromkeys(network.operators, ImageSet(facts["test_set"], few, []))
-    measure(network, photos, results / f"{name}_embedded.csv", facts, **how)
-    write_json(results / "runs" / f"{name}.json", {**card, "files": run["files"]})
-    with write_atomically(results / "runs" / f"{name}.csv") as temporary:
-        shutil.copyfile(given.run / "log.csv", temporary)
+    with tempfile.TemporaryDirectory() as folder:
+        file = save_network(Path(folder) / "network.safetensors", trained, card=card, half=half)
+        network = load_network(file)
+        how = {"targets": given.targets, "at_defaults": given.at_defaults}
+        if tested is None:
+            test_set = ", ".join(dict.fromkeys(images.name for images in sets.values()))
+            test_set += f" (the first {given.limit} of each)" if given.limit else ""
+            tested = measure(network, sets, test_set, **how)
+        few = dict(list(embedded.items())[: given.embedded])
+        photos = measure(network, dict.fromkeys(network.operators, ImageSet(EMBEDDED_NAME, few, [])), **how)
+        table = summarise(tested.rows, by="value" if len({row["operator"] for row in tested.rows}) == 1 else "operator")
+        text = card_text(network, run, given, name=name, half=half, tested=tested, table=table)
+        results = ROOT / "results" / "shipped"
+        write_rows(results / f"{name}.csv", tested.rows, facts=tested.facts)
+        write_rows(results / f"{name}_embedded.csv", photos.rows, facts=photos.facts)
+        write_json(results / "runs" / f"{name}.json", {**card, "files": run["files"]})
+        weights = ROOT / "dpo_lib" / "weights" / f"{name}.safetensors"
+        with (
+            write_atomically(results / "runs" / f"{name}.csv") as new_log,
+            write_atomically(weights.with_suffix(".md")) as new_card,
+            write_atomically(weights) as new_weights,
+        ):
+            new_log.write_bytes(log)
+            new_card.write_text(text, encoding="utf-8")
+            shutil.copyfile(file, new_weights)
+    print(format_table(table))
+    print(f"{weights.relative_to(ROOT)}: {weights.stat().st_size / 2**20:.1f} MiB")
+
+
+def card_text(network, run: dict, given, *, name: str, half: bool, tested: Measured, table: list[dict]) -> str:
+    """The model card."""
     operators = [OPERATORS[operator] for operator in network.operators]
     ranges = ", ".join(f"{p.name} in [{p.low:g}, {p.high:g}]" for op in operators for p in op.parameters)
-    text = CARD.format(
+    return CARD.format(
         name=name,
         title=" and ".join(op.title for op in operators),
         parameters=ranges or "picture (no parameter)",
@@ -174,8 +181,8 @@ def main() -> int:
         else "random weights",
         terms=given.terms,
         training_set=given.training_set,
-        test_count=test_count,
-        test_set=test_set,
+        test_count=tested.images,
+        test_set=tested.test_set,
         table=format_table(table),
         below=what_is_not_better(table),
         source=f"`python -m dpo_lib experiments run {run['id']}`" if given.measured else "`tools/ship_network.py`",
@@ -184,10 +191,32 @@ def main() -> int:
         **{key: run[key] for key in ("scale", "steps", "samples", "device", "precision", "training_images")},
         **{key: run[key] for key in ("date", "commit")},
     )
-    with write_atomically(weights.with_suffix(".md")) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(format_table(table))
-    print(f"{weights.relative_to(ROOT)}: {weights.stat().st_size / 2**20:.1f} MiB")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """See the module's own text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder that dpo_lib train wrote")
+    parser.add_argument("--name", help="name for load_pretrained (default: the operator's)")
+    tests = parser.add_mutually_exclusive_group(required=True)
+    tests.add_argument("--test-images", type=Path, nargs="+", help="one folder for all operators, or several")
+    tests.add_argument("--tests", type=Path, help="folder of sets: each operator is measured on its usual one")
+    tests.add_argument("--measured", action="store_true", help="keep the rows that dpo_lib experiments measured")
+    parser.add_argument("--rain", type=Path, help="folder of rain pairs with pairs.csv")
+    parser.add_argument("--limit", type=int, help="only the first so many images of each set")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th test image in string order")
+    parser.add_argument("--test-set", help="what to call the test images (default: the folder's name)")
+    parser.add_argument("--training-set", required=True, help="what the training images are called")
+    parser.add_argument("--terms", required=True, help="terms of the training images")
+    parser.add_argument("--targets", default=ROOT / "runs" / "targets", help="folder that keeps the operators' answers")
+    parser.add_argument("--at-defaults", action="store_true", help="measure at the parameters' default values only")
+    parser.add_argument("--embedded", type=int, help="only so many of the photographs inside scikit-image's wheel")
+    given = parser.parse_args(arguments)
+    try:
+        ship(given)
+    except (ValueError, OSError, KeyError) as error:
+        print(f"error: {error!r}" if isinstance(error, KeyError) else f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

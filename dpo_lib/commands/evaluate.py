@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.sources import file_list, image_files, load_folder
+from ..data.sources import image_files, named_images
 from ..evaluation import evaluate, format_table, summarise
 from ..files import writable_file
+from ..models.base_network import MINIMUM_SIZE
 from ..models.pretrained import load_any
 from ..operators import OPERATORS
 from ..operators.operator import Operator
@@ -17,7 +18,10 @@ from .parser import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m dpo_lib evaluate``: evaluate a network on a folder and write the rows."""
+    """``python -m dpo_lib evaluate``: measure a network on a folder of images and write the rows.
+
+    Exit codes: 0, every image was measured on; 1, some could not be (they are named); 2, nothing was begun.
+    """
     parser = Parser(prog="python -m dpo_lib evaluate", description=main.__doc__)
     parser.add_argument("--model", required=True, help="name of a pretrained network, or a .safetensors file")
     parser.add_argument("--images", required=True, help="folder of test images")
@@ -32,13 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         out = writable_file(given.out, apart_from=[given.images])
+        if out.suffix.lower() == ".json":
+            raise ValueError(f"output file {out} would be replaced by its record: give a name that ends in .csv")
         device_name(given.device)  # an unknown device is said before anything is done
         network = load_any(given.model, device=given.device)
         operators = _chosen(network, given.operator)
         if given.values and len(operators) > 1:
             raise ValueError(f"--values needs one operator, got {len(operators)}: choose one with --operator")
-        files = image_files(given.images)[:: given.every]
-        images = {Path(file).stem: load_folder([file])[0] for file in files}
+        paths = image_files(given.images)[:: given.every]
+        images, files = named_images(paths, root=given.images, minimum_size=MINIMUM_SIZE)
         settings = {name: getattr(given, name) for name in ("values", "device", "seed", "targets")} | {"progress": True}
         tables = [evaluate(network, operator, images, **settings) for operator in operators]
     except (ValueError, OSError) as error:
@@ -53,13 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         every=given.every,
         device=given.device,
         seed=given.seed,
-        files=file_list(files),
+        files=files,
+        skipped=len(paths) - len(files),
     )
     write_rows(out, [row for rows in tables for row in rows], facts=facts)
     for operator, rows in zip(operators, tables, strict=True):
         print(f"{operator.title}\n{format_table(summarise(rows))}")
-    print(f"wrote {out}")
-    return 0
+    skipped = len(paths) - len(files)
+    print(f"wrote {out}" + f", skipped {skipped} of {len(paths)} images" * bool(skipped))
+    return 1 if skipped else 0
 
 
 def _chosen(network, names: Sequence[str] | None) -> list[Operator]:

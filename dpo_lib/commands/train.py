@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..data.rain import rain_of_pairs
-from ..data.sources import file_list, image_files, load_folder
+from ..data.sources import image_files, named_images
 from ..files import writable_folder
 from ..models.network_config import MODELS, NetworkConfig
 from ..models.pretrained import load_any
@@ -65,12 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         operators, config = _operators_named(given.operator, given.rain), config_of(given)
         device_name(given.device)  # an unknown device is said before anything is done
         out = writable_folder(given.out, apart_from=given.images)
-        files = [file for folder in given.images for file in image_files(folder)]
-        images = [image for folder in given.images for image in load_folder(folder)]
+        images, files = named_images([file for folder in given.images for file in image_files(folder)])
         initial = None if given.initial is None else load_any(given.initial)
         targets = given.targets or out.parent / "targets"
         settings: dict[str, Any] = {"device": given.device, "minutes": given.minutes, "jobs": given.jobs}
-        result = train(operators, images, config, out=out, initial=initial, targets=targets, **settings)
+        result = train(operators, list(images.values()), config, out=out, initial=initial, targets=targets, **settings)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     rain = None if given.rain is None else "of pairs"
     facts: dict[str, Any] = {"name": given.name or "", "rain": rain, "initial": initial}
-    path = save_run(out, result, config, files=file_list(files), images=len(images), **facts)
+    path = save_run(out, result, config, files=files, images=len(images), **facts)
     print(f"{result.steps} of {config.steps} steps; wrote {path}")
     return 0
 

@@ -152,9 +152,10 @@ def _unpack(archive: Path, inside: str, destination: Path) -> None:
         with tarfile.open(archive) as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
+                if not member.isfile() or path.parent != PurePosixPath(inside) or path.name == "..":
+                    continue
                 # only the last part of the name is used: no member can be written outside the folder
-                source = tar.extractfile(member) if path.parent == PurePosixPath(inside) else None
-                if member.isfile() and source is not None:
+                if (source := tar.extractfile(member)) is not None:
                     with source, open(temporary / path.name, "wb") as target:
                         shutil.copyfileobj(source, target)
                     count += 1
@@ -162,5 +163,7 @@ def _unpack(archive: Path, inside: str, destination: Path) -> None:
             raise ValueError(f"{archive} holds no file in {inside}: not the expected archive")
         temporary.chmod(0o755)
         os.replace(temporary, destination)
+    except tarfile.TarError as error:
+        raise ValueError(f"{archive} is damaged, or no tar archive ({error}): remove it and call again") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

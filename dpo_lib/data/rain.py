@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import os
+import unicodedata
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ..images import load_image, to_tensor
+from ..files import printable
+from ..images import load_image
 from ..operators.operator import Operator
+from ..records import read_table
+from .sources import file_row
+
+
+class RainPair(NamedTuple):
+    """A rainy photograph and its clean original, (H, W, 3), float32 in [0, 1]; `name` is the rainy one's in the table.
+
+    `files` says what exactly the two are, as `named_images` does.
+    """
+
+    name: str
+    rainy: np.ndarray
+    clean: np.ndarray
+    files: list[dict]
 
 
 def rain_pairs(
     folder: str | os.PathLike, *, split: str = "train", rain: str = "light"
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`named_pairs` without their names: (rainy, clean)."""
+    return ((pair.rainy, pair.clean) for pair in named_pairs(folder, split=split, rain=rain))
+
+
+def named_pairs(folder: str | os.PathLike, *, split: str = "train", rain: str = "light") -> Iterator[RainPair]:
     """Rainy photographs and their clean originals, from a folder with a table ``pairs.csv``.
 
     Parameters
@@ -31,44 +54,67 @@ def rain_pairs(
 
     Yields
     ------
-    (rainy, clean) : ndarray (H, W, 3), float32 in [0, 1]
+    RainPair
         The clean image is cut at its top left to the size of the rainy one.
+
+    Warns
+    -----
+    UserWarning
+        For each pair of which an image is missing or not readable, or the clean one is smaller; it is left out.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        No table or image there; no such column or split; a clean image smaller than its rainy one.
+        No table there; no such column or split; not one usable pair.
     """
-    folder = Path(folder)
-    with open(folder / "pairs.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns = [name for name in (rows[0] if rows else {}) if name not in ("split", "id", "clean")]
-    if rain not in columns:
-        raise ValueError(
-            f"rain must be one of {', '.join(columns) or 'no column'} in {folder / 'pairs.csv'}, got {rain!r}"
-        )
-    chosen = [row for row in rows if row["split"] == split]
+    table = Path(folder) / "pairs.csv"
+    rows = read_table(table)
+    columns = list(rows[0]) if rows else []
+    kinds = [name for name in columns if name not in ("split", "id", "clean")]
+    if rain not in kinds:
+        raise ValueError(f"rain must be one of {', '.join(kinds) or 'no column'} in {printable(table)}, got {rain!r}")
+    if missing := [name for name in ("split", "clean") if name not in columns]:
+        raise ValueError(f"{printable(table)} has no column {missing[0]}, expected split, clean and {rain}")
+    chosen = [row for row in rows if row["split"].strip() == split]
     if not chosen:
-        raise ValueError(f"{folder / 'pairs.csv'} has no row with split {split!r}")
+        raise ValueError(f"{printable(table)} has no row with split {split!r}")
+    count = 0
     for row in chosen:
-        rainy, clean = (load_image(_find(folder, row[name])) for name in (rain, "clean"))
-        height, width = rainy.shape[:2]
-        if clean.shape[0] < height or clean.shape[1] < width:
-            raise ValueError(f"{row['clean']} is smaller than {row[rain]}: {clean.shape[:2]} against {rainy.shape[:2]}")
-        yield rainy, clean[:height, :width]
+        try:
+            pair = _pair(Path(folder), row[rain], row["clean"])
+        except (OSError, ValueError) as error:
+            warnings.warn(f"skipped the pair {printable(row[rain])}: {error}", stacklevel=2)
+        else:
+            count += 1
+            yield pair
+    if not count:
+        raise ValueError(f"none of the {len(chosen)} pairs with split {split!r} in {printable(table)} can be used")
+
+
+def _pair(folder: Path, *names: str) -> RainPair:
+    """The rainy and the clean image of these names."""
+    paths = [_find(folder, name.strip()) for name in names]
+    rainy, clean = (load_image(path) for path in paths)
+    files = [file_row(printable(n.strip()), p, i) for n, p, i in zip(names, paths, (rainy, clean), strict=True)]
+    height, width = rainy.shape[:2]
+    if clean.shape[0] < height or clean.shape[1] < width:
+        raise ValueError(f"{names[1]} is smaller than {names[0]}: {clean.shape[:2]} against {rainy.shape[:2]}")
+    return RainPair(files[0]["file"], rainy, clean[:height, :width], files)
 
 
 def rain_of_pairs(folder: str | os.PathLike) -> Operator:
     """A deraining operator whose streaks come from the training pairs of a folder with ``pairs.csv``.
 
-    Each streak layer is rainy minus clean picture; to an image one of them, drawn at random, flipped at random and
-    repeated in mirror image where it is too small, is added.
+    Each streak layer is rainy minus clean picture (a little below zero where JPEG made it so); to an image one of them,
+    drawn at random, flipped at random and repeated in mirror image where it is too small, is added.
     """
-    layers = [to_tensor(rainy - clean)[0] for rainy, clean in rain_pairs(folder, split="train")]
+    layers = [torch.from_numpy(rainy - clean).permute(2, 0, 1) for rainy, clean in rain_pairs(folder, split="train")]
 
     def add_layer(image: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
         return torch.stack([one + _layer_for(one, layers, generator) for one in image]).clamp_(0, 1)
 
+    digest = hashlib.sha256(b"".join(layer.contiguous().numpy().tobytes() for layer in layers))
+    add_layer.version = digest.hexdigest()  # type: ignore[attr-defined]  # other rain is another operator
     return Operator(name="derain", title="Deraining", function=add_layer, kind="restoration", minimum_size=1)
 
 
@@ -85,4 +131,8 @@ def _layer_for(image: torch.Tensor, layers: list[torch.Tensor], generator: torch
 
 
 def _find(folder: Path, name: str) -> Path:
-    return next((path for path in (folder / name, folder.parent / name) if path.exists()), folder / name)
+    """Where an image of the table is, however its system writes folders and umlauts."""
+    slashed = name.replace("\\", "/")
+    spellings = (name, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")))
+    places = [place / spelling for spelling in spellings for place in (folder, folder.parent)]
+    return next((path for path in places if path.exists()), folder / name)

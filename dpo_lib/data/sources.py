@@ -6,11 +6,10 @@ Nothing is read at import. Images come as uint8 arrays ``(H, W, 3)``, a quarter 
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -150,69 +149,86 @@ def load_folder(
     ValueError
         Not one usable image, or a wrong `limit`.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1 (or None for all images), got {limit}")
-    files = _as_files(folder)
-    images: list[np.ndarray] = []
-    for path in files:
-        if len(images) == limit:
-            break
-        name = printable(path)
-        try:
-            image = load_image(path, dtype="uint8")
-        except (OSError, ValueError) as error:
-            warnings.warn(f"skipped {name}: {str(error).removeprefix(f'{name} ')}", stacklevel=2)
-            continue
-        if min(image.shape[:2]) < minimum_size:
-            height, width = image.shape[:2]
-            warnings.warn(
-                f"skipped {name}: {width}x{height}, smaller than {minimum_size} pixels on a side", stacklevel=2
-            )
-            continue
-        images.append(image)
-    if not images:
-        where = printable(folder) if isinstance(folder, (str, os.PathLike)) else "the list"
-        raise ValueError(
-            f"none of the {len(files)} files in {where} is a readable image of at least {minimum_size} pixels a side"
-        )
-    return images
+    return [image for _, image in _usable(_as_files(folder), folder, minimum_size, limit)]
 
 
-def file_list(folder: str | os.PathLike | Sequence[str | os.PathLike]) -> list[dict]:
-    """What exactly a result was computed on: name, SHA-256 and size of every image file.
+def named_images(
+    folder: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    root: str | os.PathLike | None = None,
+    minimum_size: int = 1,
+    limit: int | None = None,
+) -> tuple[dict[str, np.ndarray], list[dict]]:
+    """The usable images of a folder by name, and what exactly they are; the others are reported as by `load_folder`.
 
     Parameters
     ----------
-    folder : path, or sequence of paths
-        A folder (read as by `image_files`), or the files themselves.
+    folder, minimum_size, limit
+        See `load_folder`.
+    root : path, optional
+        Names are paths below it. Default: the folder, or the files' common folder.
 
     Returns
     -------
-    list of dict
-        ``file`` (path below the folder, or below the files' common folder), ``sha256``, ``width``, ``height``
-        (None where the file is not readable as an image).
+    images : dict
+        Name to ndarray (H, W, 3), uint8.
+    files : list of dict
+        Of each image ``file`` (its name), ``sha256``, ``width`` and ``height``.
     """
     files = _as_files(folder)
-    if isinstance(folder, (str, os.PathLike)):
-        root = Path(folder)
-    else:
-        root = Path(os.path.commonpath([file.absolute().parent for file in files])) if files else Path()
-        files = [file.absolute() for file in files]
-    rows = []
-    for path in files:
-        width = height = None
-        with contextlib.suppress(OSError, ValueError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is worth saying is said where the image is used
-            height, width = load_image(path, dtype="uint8").shape[:2]
-        name = printable(path.relative_to(root).as_posix())
-        rows.append({"file": name, "sha256": sha256_of(path), "width": width, "height": height})
-    return rows
+    if root is None and isinstance(folder, (str, os.PathLike)):
+        root = folder
+    elif root is None:
+        root = os.path.commonpath([file.absolute().parent for file in files]) if files else ""
+    images, rows = {}, []
+    for path, image in _usable(files, folder, minimum_size, limit):
+        name = printable(path.absolute().relative_to(Path(root).absolute()).as_posix())
+        images[name] = image
+        rows.append(file_row(name, path, image))
+    return images, rows
+
+
+def file_row(name: str, path: Path, image: np.ndarray) -> dict:
+    """What exactly an image file is, for a record."""
+    return {"file": name, "sha256": sha256_of(path), "width": image.shape[1], "height": image.shape[0]}
 
 
 def _as_files(folder: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
     if isinstance(folder, (str, os.PathLike)):
         return image_files(folder)
     return [Path(file) for file in folder]
+
+
+def _usable(
+    files: Sequence[Path], folder: object, minimum_size: int, limit: int | None
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """The usable images, `limit` at most and one at least, among the `files` of a folder."""
+    _check_limit(limit)
+    count = 0
+    for path in files:
+        name = printable(path)
+        try:
+            image = load_image(path, dtype="uint8")
+            height, width = image.shape[:2]
+            if min(height, width) < minimum_size:
+                raise ValueError(f"{width}x{height}, smaller than {minimum_size} pixels on a side")
+        except (OSError, ValueError) as error:
+            warnings.warn(f"skipped {name}: {str(error).removeprefix(f'{name} ')}", stacklevel=3)
+            continue
+        yield path, image
+        count += 1
+        if count == limit:
+            return
+    if not count:
+        where = printable(folder) if isinstance(folder, (str, os.PathLike)) else "the list"
+        raise ValueError(
+            f"none of the {len(files)} files in {where} is a readable image of at least {minimum_size} pixels a side"
+        )
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1 (or None for all images), got {limit}")
 
 
 def load_images(folder: str | os.PathLike = "", limit: int | None = None) -> dict[str, np.ndarray]:
@@ -227,13 +243,14 @@ def load_images(folder: str | os.PathLike = "", limit: int | None = None) -> dic
     Returns
     -------
     dict
-        File name without its ending to ndarray (H, W, 3), uint8.
+        Path below the folder to ndarray (H, W, 3), uint8.
 
     Examples
     --------
     >>> list(load_images(limit=2))
     ['astronaut', 'chelsea']
     """
+    _check_limit(limit)
     if folder == "":
         return embedded_images(*list(EMBEDDED)[:limit])
-    return {path.stem: load_folder([path])[0] for path in image_files(folder)[:limit]}
+    return named_images(folder, limit=limit)[0]

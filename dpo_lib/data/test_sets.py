@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .rain import rain_pairs
-from .sources import embedded_images, file_list, image_files, load_folder
+from ..files import printable
+from ..models.base_network import MINIMUM_SIZE
+from .rain import named_pairs
+from .sources import image_files, load_images, named_images
 
 # set -> folders of it, and which of their files are taken, in string order: 2 is every second one
 SETS = {
@@ -28,7 +30,7 @@ class ImageSet:
     """Images, or (input, target) pairs of them, by name; what they are called, and their files with hashes."""
 
     name: str
-    images: dict[str, np.ndarray | tuple[np.ndarray, np.ndarray]]
+    images: Mapping[str, np.ndarray | tuple[np.ndarray, np.ndarray]]
     files: list[dict]
 
 
@@ -41,27 +43,38 @@ def image_set(name: str, folder: str | os.PathLike | None = None, *, limit: int 
         "photographs", "bsd68", "bsd100", or the name of a folder, such as "live1".
     folder : path, optional
         Where to look: its subfolders ("photographs" is every second file of bsds500_test), or else the images that lie
-        in it. Without either, the photographs inside scikit-image's wheel.
+        in it. Without a folder, the photographs inside scikit-image's wheel.
     limit : int, optional
         Only the first so many.
 
     Raises
     ------
     FileNotFoundError
-        No such folder.
+        No such folder, or neither the set nor an image in it.
+
+    Warns
+    -----
+    UserWarning
+        For each file that is not readable or too small to be measured on; it is left out.
     """
-    if folder is not None and not Path(folder).is_dir():
-        raise FileNotFoundError(f"folder of test images {folder} does not exist: check the path")
+    if folder is None:
+        return ImageSet(EMBEDDED_NAME, load_images(limit=limit), [])
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder of test images {printable(folder)} does not exist: check the path")
     parts = SETS.get(name, ((name, 1),))
-    if folder is not None and all((Path(folder) / part).is_dir() for part, _ in parts):
-        files = [file for part, every in parts for file in image_files(Path(folder) / part)[::every]]
+    missing = [part for part, _ in parts if not (folder / part).is_dir()]
+    if not missing:
+        files = [file for part, every in parts for file in image_files(folder / part)[::every]]
         label = " and ".join(part if every == 1 else f"{part} (every {every}nd file)" for part, every in parts)
-    elif folder is not None and (own := _images_in(Path(folder))):
-        files, label = own, Path(folder).resolve().name
+    elif own := _images_in(folder):
+        files, label = own, folder.resolve().name
     else:
-        return ImageSet(EMBEDDED_NAME, dict(list(embedded_images().items())[:limit]), [])
-    files = files[:limit]
-    return ImageSet(label, {file.stem: load_folder([file])[0] for file in files}, file_list(files))
+        raise FileNotFoundError(
+            f"the test set {name} is not in {printable(folder)}: expected {', '.join(missing)}/, or images in the "
+            "folder itself; without a folder, the photographs inside scikit-image's wheel are taken"
+        )
+    return ImageSet(label, *named_images(files, minimum_size=MINIMUM_SIZE, limit=limit))
 
 
 def usual_sets(
@@ -88,10 +101,9 @@ def usual_sets(
 
 
 def _rain_test_set(folder: str | os.PathLike, limit: int | None) -> ImageSet:
-    pairs = itertools.islice(rain_pairs(folder, split="test"), limit)
-    named: dict[str, np.ndarray | tuple[np.ndarray, np.ndarray]]
-    named = {f"pair{number:03d}": pair for number, pair in enumerate(pairs)}
-    return ImageSet(f"{Path(folder).resolve().name}, test pairs", named, file_list(folder))
+    pairs = {pair.name: pair for pair in itertools.islice(named_pairs(folder, split="test"), limit)}
+    images = {name: (pair.rainy, pair.clean) for name, pair in pairs.items()}
+    return ImageSet(f"{Path(folder).resolve().name}, test pairs", images, [f for p in pairs.values() for f in p.files])
 
 
 def _images_in(folder: Path) -> list[Path]:

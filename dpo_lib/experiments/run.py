@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..data.rain import rain_of_pairs
-from ..data.sources import file_list, image_files, load_folder
+from ..data.sources import image_files, named_images
 from ..data.test_sets import usual_sets
 from ..evaluation import evaluate, summarise
 from ..files import sha256_of, writable_folder
@@ -215,8 +215,8 @@ def told_otherwise(network: ParameterizedNetwork, operator: str, told: str) -> C
 @functools.lru_cache(maxsize=1)
 def training_images(folders: tuple[str, ...]) -> tuple[list[np.ndarray], list[dict]]:
     """Training images, and their names and hashes; read once for all experiments of a process."""
-    paths = [file for folder in folders for file in image_files(folder)]
-    return load_folder(paths), file_list(paths)
+    images, files = named_images([file for folder in folders for file in image_files(folder)])
+    return list(images.values()), files
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..images import AnyImage, as_batch
-from ..parameters import Parameter, Value, as_gamma
+from ..parameters import Parameter, Value, as_gamma, distinct
 from .base_network import INPUT_RANGE, MINIMUM_SIZE, BaseNetwork
 from .network_config import OPERATOR_CODES, RESCALINGS, NetworkConfig
 from .weight_learning import WeightLearningNetwork
@@ -53,7 +53,7 @@ class GammaCode(nn.Module):
             raise ValueError(f"operator_code must be one of {', '.join(OPERATOR_CODES)}, got {operator_code!r}")
         if not operators:
             raise ValueError("a network needs at least one operator, got none")
-        self.operators = {name: tuple(parameters) for name, parameters in operators.items()}
+        self.operators = {name: distinct(parameters, name) for name, parameters in operators.items()}
         self.rescaling = rescaling
         self.parameter_codes = max(len(parameters) for parameters in self.operators.values())
         n = len(self.operators)

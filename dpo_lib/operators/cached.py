@@ -9,8 +9,10 @@ import importlib
 import importlib.util
 import inspect
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,8 +31,7 @@ def kept_targets(operator: Operator, folder: str | os.PathLike | None) -> Operat
         A restoration operator comes back as it is: its targets cost nothing.
     folder : path or None
         One PNG per image and value, named by a hash of the image, the values, the settings and the source behind the
-        operator, see `source_of`. Where there is no source to see, the operator is known by its name only: empty the
-        folder when its code changes. None keeps nothing.
+        operator, see `source_of`. None keeps nothing.
 
     Returns
     -------
@@ -47,6 +48,8 @@ def kept_targets(operator: Operator, folder: str | os.PathLike | None) -> Operat
             path = folder / operator.name / f"{_key(operator, one, own, settings)}.png"
             try:
                 answer = load_image(path)
+                if answer.shape[:2] != tuple(one.shape[2:]):
+                    raise ValueError(f"{path} has the shape {answer.shape[:2]}")
             except (OSError, ValueError):  # not there, or damaged
                 save_image(path, operator.function(one, *own, **settings), clip=True)
                 answer = load_image(path)
@@ -65,22 +68,49 @@ def _key(operator: Operator, image: torch.Tensor, values: list[torch.Tensor], se
 
 
 def source_of(operator: Operator) -> str | None:
-    """A hash of the source behind an operator, None where there is none to see (compiled code, a prompt).
+    """A hash of the source behind an operator; None, and once a warning, where there is none to see (compiled code).
 
     Of this library's operators that is their module with all modules of the folder that it imports, without comments
-    and docstrings; of your own, the function.
+    and docstrings; of your own, the function, with the numbers and words that it holds (defaults, arguments given by
+    functools.partial, variables of the function that it was made in) and its attribute ``version``, if it has one.
     """
-    function = operator.function
-    while not inspect.isfunction(function) and hasattr(function, "func"):  # functools.partial
-        function = function.func
-    function = inspect.unwrap(function)
+    function: Any = operator.function
+    held: list[Any] = [getattr(function, "version", None)]
+    while wrapped := getattr(function, "__wrapped__", None) or getattr(function, "func", None):
+        held += [getattr(function, "args", ()), tuple(sorted(getattr(function, "keywords", {}).items()))]
+        function = wrapped
     module = getattr(function, "__module__", None) or ""
     if module.startswith(PACKAGE + "."):
-        return _source_of_module(module)
-    try:
-        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
-    except (OSError, TypeError):
-        return None
+        source = _source_of_module(module)
+    else:
+        try:
+            source = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
+            closure = tuple(cell.cell_contents for cell in getattr(function, "__closure__", None) or ())
+        except (OSError, TypeError, ValueError):
+            _unseen(operator.name)
+            return None
+        keywords = getattr(function, "__kwdefaults__", None) or {}
+        held += [getattr(function, "__defaults__", None), tuple(keywords.items()), closure]
+    text = "".join(_in_words(value) for value in held if value)
+    return hashlib.sha256((source + text).encode()).hexdigest() if text else source
+
+
+def _in_words(value: object) -> str:
+    """Numbers and words as they are, of what may change meanwhile the kind."""
+    if isinstance(value, tuple):
+        return repr([_in_words(part) for part in value])
+    plain = value is None or isinstance(value, (int, float, complex, str, bytes))
+    return repr(value) if plain else getattr(value, "__qualname__", type(value).__qualname__)
+
+
+@functools.cache
+def _unseen(name: str) -> None:
+    """Say it once for each name."""
+    warnings.warn(
+        f"the source behind {name} cannot be seen (compiled code, or a prompt): runs and kept targets know it by its "
+        "name, parameters and settings, so choose other folders, or empty them, when the function changes",
+        stacklevel=3,
+    )
 
 
 @functools.cache

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..images import AnyImage, as_batch, to_numpy
-from ..parameters import Parameter, Value, as_gamma
+from ..images import OVERSHOOT, AnyImage, as_batch, as_plain, to_numpy
+from ..parameters import Parameter, Value, as_gamma, distinct
 
 __all__ = ["Operator", "Operators", "Parameter", "as_operators", "broadcast"]
 
@@ -70,6 +70,7 @@ class Operator:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         object.__setattr__(self, "parameters", tuple(self.parameters))
+        distinct((*self.parameters, *self.optional_parameters), self.name)
 
     def __call__(self, image: AnyImage, value: Value = None, *, check_range: bool = True, **settings: Any) -> AnyImage:
         """Apply the operator.
@@ -101,6 +102,7 @@ class Operator:
             value, parameters=self.parameters, batch=batch.shape[0], owner=self.name, check_range=check_range
         )
         columns = gamma.to(batch).unbind(1)
+        batch = batch.clone() if batch is image else batch  # a function of your own may work in place
         with torch.no_grad():
             return restore(self.function(batch, *columns, **{**self.settings, **settings}))
 
@@ -158,6 +160,7 @@ class Operator:
         extra = [p.name for p in chosen[len(self.parameters) :]]
         count = len(self.parameters)
 
+        @functools.wraps(function)  # its source is what the operator is known by
         def with_extra(image, *values, **settings):
             named = dict(zip(extra, values[count:], strict=True))
             return function(image, *values[:count], **{**settings, **named})
@@ -180,8 +183,8 @@ class Operator:
         Parameters
         ----------
         function : callable
-            ``function(image, *values)`` with image an ndarray (H, W, 3) in [0, 1] and each value a float; gives an
-            ndarray of the same shape.
+            ``function(image, *values)`` with image an ndarray (H, W, 3) in [0, 1], a copy that it may change, and each
+            value a float; gives an ndarray of the same shape, floating in [0, 1] or uint8.
         name : str
         parameters : sequence of Parameter
         title, kind, minimum_size
@@ -189,8 +192,8 @@ class Operator:
 
         Raises
         ------
-        ValueError
-            When the function's result has another shape or is not finite (at the call).
+        TypeError, ValueError
+            At the call: the function's result has another dtype or shape, is not finite, or lies far outside [0, 1].
 
         Examples
         --------
@@ -206,15 +209,10 @@ class Operator:
         def batched(image: torch.Tensor, *values: torch.Tensor, **settings) -> torch.Tensor:
             results = []
             for index, one in enumerate(image):
-                array = to_numpy(one)
-                result = np.asarray(function(array, *(float(v[index]) for v in values), **settings))
-                if result.shape != array.shape or not np.isfinite(result).all():
-                    raise ValueError(
-                        f"the function behind {name} must give a finite array of shape {array.shape}, "
-                        f"got shape {result.shape}"
-                    )
-                results.append(torch.from_numpy(np.ascontiguousarray(result.transpose(2, 0, 1))))
-            return torch.stack(results).to(image)
+                array = np.array(to_numpy(one))  # a copy: the function may work in place
+                result = function(array, *(float(v[index]) for v in values), **settings)
+                results.append(_as_tensor(result, one, f"the result of the function behind {name}", kind))
+            return torch.stack(results)
 
         return Operator(
             name=name,
@@ -224,6 +222,20 @@ class Operator:
             parameters=tuple(parameters),
             minimum_size=minimum_size,
         )
+
+
+def _as_tensor(result: Any, image: torch.Tensor, owner: str, kind: str) -> torch.Tensor:
+    """What a user's function gave for an image (3, H, W), checked, as a tensor like it."""
+    array = np.asarray(as_plain(result, owner))
+    shape = (*image.shape[1:], 3)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"{owner} must be a finite array of shape {shape}, got shape {array.shape}")
+    array = np.array(array / 255 if array.dtype == np.uint8 else array)  # a copy: it may use one array in every call
+    low, high = float(array.min()), float(array.max())
+    margin = OVERSHOOT if kind == "filter" else 4 * OVERSHOOT  # noise leaves the range by more
+    if low < -margin or high > 1 + margin:
+        raise ValueError(f"{owner} must lie in [0, 1], got [{low:.4g}, {high:.4g}]: divide by the value of white")
+    return torch.from_numpy(array).permute(2, 0, 1).to(image)
 
 
 Operators = Operator | Sequence[Operator] | Mapping[str, Operator]

@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 from ..images import shrink_image, to_tensor
 from ..operators.cached import kept_targets
 from ..operators.operator import Operator, Operators, as_operators
+from ..parameters import as_gamma
 from ..randomness import seeded
 
 MEMORY_SHARE = 0.25  # of the machine's memory, that targets may take
@@ -138,9 +139,7 @@ class TargetBank:
         self.shrink, self.crop, self.step, self.torus = shrink, crop, step, torus
         self.levels, self.same_value, self.seed, self.folder = levels, same_value, seed, folder
         self.value_columns = max(len(operator.parameters) for operator in self.operators)
-        if values is not None and len(self.operators) > 1:
-            raise ValueError(f"values can be chosen for a single operator only, got {len(self.operators)} operators")
-        self.values = None if values is None else torch.as_tensor(values, dtype=torch.float64).reshape(len(values), -1)
+        self.values = None if values is None else _chosen(values, self.operators)
         self.device, self.progress = torch.device(device), progress
         large = [min(round(side * shrink) for side in image.shape[:2]) >= crop for image in images]
         self.numbers = [number for number, fits in enumerate(large) if fits]
@@ -288,6 +287,16 @@ class TargetBank:
                     yield waiting[done], torch.from_numpy(done.result())
             finally:
                 pool.shutdown(cancel_futures=True)
+
+
+def _chosen(values: Sequence[float], operators: Sequence[Operator]) -> torch.Tensor:
+    """The values to train on, a row each, of the only operator."""
+    if len(operators) > 1:
+        raise ValueError(f"values can be chosen for a single operator only, got {len(operators)} operators")
+    if not len(values):
+        raise ValueError("values to train on must be at least one, got none: leave them out for the whole range")
+    rows = torch.as_tensor(values, dtype=torch.float64).reshape(len(values), -1)
+    return as_gamma(rows, parameters=operators[0].parameters, batch=len(rows), owner=operators[0].name)
 
 
 def _flipped(image: np.ndarray, shrink: float, flips: tuple[bool, bool, bool]) -> torch.Tensor:
