@@ -12,8 +12,8 @@ from dpo_lib.images import save_image
 from dpo_lib.records import read_rows
 from dpo_lib.training.card import save_run
 
-NEW = {"results/smoke/l0.csv", "results/smoke/l0.json", "results/smoke/l0_embedded.csv",
-       "results/smoke/l0_embedded.json", "results/smoke/runs/l0.json", "results/smoke/runs/l0.csv"}  # fmt: skip
+NEW = {"results/shipped/l0.csv", "results/shipped/l0.json", "results/shipped/l0_embedded.csv",
+       "results/shipped/l0_embedded.json", "results/shipped/runs/l0.json", "results/shipped/runs/l0.csv"}  # fmt: skip
 SHIPPED = {"dpo_lib/weights/l0.safetensors", "dpo_lib/weights/l0.md"}
 
 
@@ -52,8 +52,8 @@ def files_of(root):
 def test_a_network_is_shipped_with_what_was_measured(tool, run, tmp_path, capsys):
     assert ship(tool, run, "--test-images", str(run / "tests"), "--targets", str(tmp_path / "targets")) == 0
     assert files_of(tmp_path) == NEW | SHIPPED
-    assert [row["image"] for row in read_rows(tmp_path / "results/smoke/l0.csv")][::5] == ["a/1.png", "b/1.png"]
-    facts = json.loads((tmp_path / "results/smoke/l0.json").read_text())
+    assert [row["image"] for row in read_rows(tmp_path / "results/shipped/l0.csv")][::5] == ["a/1.png", "b/1.png"]
+    facts = json.loads((tmp_path / "results/shipped/l0.json").read_text())
     assert [file["file"] for file in facts["files"]] == ["a/1.png", "b/1.png"] and facts["model"]["name"] == "l0"
     card = (tmp_path / "dpo_lib/weights/l0.md").read_text()
     assert "Measured on 2 images of tests" in card and "| terms of the training images | free |" in card
