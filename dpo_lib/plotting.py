@@ -417,7 +417,7 @@ def receptive_field_overlay(
     return painted
 
 
-def window(size: Sequence[int], point: Sequence[int], *, side: int = 96) -> tuple[slice, slice]:
+def cutout(size: Sequence[int], point: Sequence[int], *, side: int = 96) -> tuple[slice, slice]:
     """Rows and columns of a square cutout around a point, moved inwards at the image's border.
 
     Parameters
@@ -430,7 +430,7 @@ def window(size: Sequence[int], point: Sequence[int], *, side: int = 96) -> tupl
 
     Examples
     --------
-    >>> window((90, 120), (45, 3), side=30)
+    >>> cutout((90, 120), (45, 3), side=30)
     (slice(30, 60, None), slice(0, 30, None))
     """
     sides = [min(side, length) for length in size]

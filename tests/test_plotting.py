@@ -9,6 +9,7 @@ from PIL import Image
 from dpo_lib.plotting import (
     coloured_points,
     curves,
+    cutout,
     error_map,
     grouped_points,
     image_grid,
@@ -19,7 +20,6 @@ from dpo_lib.plotting import (
     signed_map,
     to_png,
     use_style,
-    window,
 )
 
 RNG = np.random.default_rng(0)
@@ -189,9 +189,9 @@ def test_signed_map_by_hand():
     assert np.allclose(colours[0], expected)
 
 
-def test_windows_stay_inside():
+def test_cutouts_stay_inside():
     image = np.arange(60 * 80).reshape(60, 80)
     for point in ((0, 0), (30, 40), (59, 79), (5, 77)):
-        cut = image[window(image.shape, point, side=20)]
+        cut = image[cutout(image.shape, point, side=20)]
         assert cut.shape == (20, 20) and image[point] in cut
-    assert image[window(image.shape, (30, 40), side=70)].shape == (60, 70)
+    assert image[cutout(image.shape, (30, 40), side=70)].shape == (60, 70)
