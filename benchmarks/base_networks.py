@@ -91,7 +91,8 @@ def loss_db(name: str, *, device: str, limit: int | None = None) -> list[dict]:
         for image in images:
             target = operator(image, value)
             for precision, numbers in found.items():
-                numbers.append(float(psnr(answer(network, image.to(device), value, precision).cpu(), target)))
+                given = answer(network, image.to(device), value, precision).cpu()
+                numbers.append(float(psnr(given[0], target[0])))
         means = {f"{precision}_db": statistics.mean(numbers) for precision, numbers in found.items()}
         rows.append({"network": name, "value": value, **means})
     return rows

@@ -37,9 +37,9 @@ def test_beginning_with_another_networks_weights(tmp_path, capsys):
         assert torch.allclose(joint(image, value, operator=name), alone, atol=1e-5)
     save_image(tmp_path / "images" / "one.png", pictures(1, 160, 160)[0])
     words = ["--operator", "wls", "--images", str(tmp_path / "images"), "--scale", "smoke", "--steps", "1", "--out"]
-    assert main([*words, str(tmp_path / "out"), "--width", "32", "--initial", "l0"]) == 0
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["initial"]["name"] == "l0"
-    assert main([*words, str(tmp_path / "other"), "--initial", "l0"]) == 2  # another width
+    assert main([*words, str(tmp_path / "out"), "--width", "32", "--initial", "l0_paper"]) == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["initial"]["name"] == "l0_paper"
+    assert main([*words, str(tmp_path / "other"), "--initial", "l0_paper"]) == 2  # another width
     assert "another form" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "none"), "--initial", "nobody"]) == 2
     assert "no pretrained network" in capsys.readouterr().err

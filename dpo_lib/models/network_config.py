@@ -34,8 +34,8 @@ class NetworkConfig:
     padding : {"replicate", "zeros"}
         What the convolutions see beyond the border (paper: zeros).
     wrap : int or None
-        Pixels of the opposite borders that are laid around a picture first, see `BaseNetwork`; up to 4096. None (no
-        network keeps that): training chooses, see `training.learner.build_network`.
+        Pixels of the opposite borders that are laid around a picture first, see `BaseNetwork`; up to 4096. None: none,
+        but training may choose, see `training.learner.build_network`.
     rescaling, operator_code
         See `GammaCode` (paper: "linear", "number").
     generated, hidden, relu, trunk

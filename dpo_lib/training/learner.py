@@ -72,14 +72,13 @@ def build_network(operators: Operators, config: TrainConfig) -> ParameterizedNet
     """The untrained network of a configuration; the same seed gives the same numbers on every device.
 
     Where the configuration leaves `wrap` open, it is `WRAP_PX` for a pyramid that learns operators with periodic
-    borders only, else 0.
+    borders only, else none.
     """
     operators = as_operators(operators)
     parameters = {name: operator.parameters for name, operator in operators.items()}
     form = config.network
-    if form.wrap is None:
-        periodic = form.base == "pyramid" and all(operator.periodic for operator in operators.values())
-        form = replace(form, wrap=WRAP_PX if periodic else 0)
+    if form.wrap is None and form.base == "pyramid" and all(operator.periodic for operator in operators.values()):
+        form = replace(form, wrap=WRAP_PX)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return build_model(parameters, form)
