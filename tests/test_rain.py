@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_lib.data.rain import named_pairs, rain_of_pairs, rain_pairs
+from dpo_lib.data.rain import rain_of_pairs, rain_pairs
 from dpo_lib.images import load_image, save_image, to_tensor
 from dpo_lib.operators.cached import source_of
 
@@ -29,12 +29,12 @@ def folder(tmp_path):
 
 
 def test_pairs_from_a_folder(folder):
-    pairs = list(rain_pairs(folder))
+    pairs = [(pair.rainy, pair.clean) for pair in rain_pairs(folder)]
     assert len(pairs) == 2
     for number, (rainy, clean) in zip((0, 2), pairs, strict=True):
         assert np.array_equal(rainy, load_image(folder / "light" / f"{number}.png"))
         assert np.array_equal(clean, load_image(folder / "clean" / f"{number}.png"))
-    ((rainy, clean),) = rain_pairs(folder, split="test", rain="heavy")
+    ((_, rainy, clean, _),) = rain_pairs(folder, split="test", rain="heavy")
     assert np.array_equal(rainy, load_image(folder / "heavy" / "1.png"))
     assert np.array_equal(clean, load_image(folder / "clean" / "1.png")[:11, :16])
 
@@ -77,7 +77,7 @@ def test_tables_as_other_programs_write_them(folder, encoding, separator):
     text = "\r\n".join(separator.join(row) for row in rows)
     (folder / "pairs.csv").write_bytes(text.encode(encoding))
     with pytest.warns(UserWarning, match=r"pairs\.csv: left out 1 row\(s\) that are not whole"):
-        pairs = list(named_pairs(folder))
+        pairs = list(rain_pairs(folder))
     assert [pair.name for pair in pairs] == ["light\\grün 1.png", "light/grün 2.png"]
     assert np.array_equal(pairs[1].clean, load_image(folder / "clean" / "2.png"))
 

@@ -32,14 +32,7 @@ class RainPair(NamedTuple):
     files: list[dict]
 
 
-def rain_pairs(
-    folder: str | os.PathLike, *, split: str = "train", rain: str = "light"
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`named_pairs` without their names: (rainy, clean)."""
-    return ((pair.rainy, pair.clean) for pair in named_pairs(folder, split=split, rain=rain))
-
-
-def named_pairs(folder: str | os.PathLike, *, split: str = "train", rain: str = "light") -> Iterator[RainPair]:
+def rain_pairs(folder: str | os.PathLike, *, split: str = "train", rain: str = "light") -> Iterator[RainPair]:
     """Rainy photographs and their clean originals, from a folder with a table ``pairs.csv``.
 
     Parameters
@@ -108,7 +101,7 @@ def rain_of_pairs(folder: str | os.PathLike) -> Operator:
     Each streak layer is rainy minus clean picture (a little below zero where JPEG made it so); to an image one of them,
     drawn at random, flipped at random and repeated in mirror image where it is too small, is added.
     """
-    layers = [torch.from_numpy(rainy - clean).permute(2, 0, 1) for rainy, clean in rain_pairs(folder, split="train")]
+    layers = [torch.from_numpy(pair.rainy - pair.clean).permute(2, 0, 1) for pair in rain_pairs(folder)]
 
     def add_layer(image: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
         return torch.stack([one + _layer_for(one, layers, generator) for one in image]).clamp_(0, 1)

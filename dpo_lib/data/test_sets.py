@@ -12,7 +12,7 @@ import numpy as np
 
 from ..files import printable
 from ..models.base_network import MINIMUM_SIZE
-from .rain import named_pairs
+from .rain import rain_pairs
 from .sources import image_files, load_images, named_images
 
 # set -> folders of it, and which of their files are taken, in string order: 2 is every second one
@@ -101,7 +101,7 @@ def usual_sets(
 
 
 def _rain_test_set(folder: str | os.PathLike, limit: int | None) -> ImageSet:
-    pairs = {pair.name: pair for pair in itertools.islice(named_pairs(folder, split="test"), limit)}
+    pairs = {pair.name: pair for pair in itertools.islice(rain_pairs(folder, split="test"), limit)}
     images = {name: (pair.rainy, pair.clean) for name, pair in pairs.items()}
     return ImageSet(f"{Path(folder).resolve().name}, test pairs", images, [f for p in pairs.values() for f in p.files])
 

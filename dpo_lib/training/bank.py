@@ -83,7 +83,8 @@ class TargetBank:
         Side of the square crops that `batch` draws; smaller images are left out.
     step : int
         Crops begin at multiples of it. With a pyramid's ``base_network.step`` every crop meets the network's grid, and
-        that of an operator with a pyramid of its own, as the whole image does.
+        that of an operator with a pyramid of its own, as the whole image does; beyond the lower and the right border
+        its last pixels are repeated, as a pyramid does.
     torus : bool
         Crops of operators with periodic borders may reach beyond a border and go on at the opposite one.
     levels : int
@@ -231,10 +232,11 @@ class TargetBank:
         for axis, u in zip((-2, -1), place, strict=True):
             size = image.shape[axis]
             if torus:
-                image = image.index_select(axis, (int(u * size) + torch.arange(self.crop)) % size)
-            else:
-                places = (size - self.crop) // self.step + 1
-                image = image.narrow(axis, int(u * places) * self.step, self.crop)
+                along = (int(u * size) + torch.arange(self.crop)) % size
+            else:  # the last place may reach beyond the border, where the network repeats the last pixels
+                places = -(-(size - self.crop) // self.step) + 1
+                along = (int(u * places) * self.step + torch.arange(self.crop)).clamp(max=size - 1)
+            image = image.index_select(axis, along)
         return image
 
     def _drawn(self, position: int, choice: float) -> int:
