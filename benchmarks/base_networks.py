@@ -3,7 +3,7 @@
     python benchmarks/base_networks.py
     python benchmarks/base_networks.py --size 1920x1080 --out results/base_networks.csv
 
-All take turns, in float32 and in bfloat16; medians. The machine's rate is that of the quickest of a few plain 3x3
+All take turns, in float32 and, where it pays on this machine, in bfloat16; medians. The machine's rate is that of the quickest of a few plain 3x3
 convolutions in float32. Networks have random weights, on which time does not depend, but for the last table: what
 bfloat16 costs in the answers of a shipped network, on scikit-image's photographs.
 """
@@ -25,6 +25,7 @@ from dpo_lib.records import device_name, provenance, write_rows
 from dpo_lib.text import format_table
 from dpo_lib.timing import multiply_adds, times_in_turns
 from dpo_lib.training.config import SCALES
+from dpo_lib.training.learner import bfloat16_pays
 
 PLAIN = ((64, 1), (96, 2), (128, 3))  # channels, and how often the sides are halved
 FORMS = {
@@ -49,6 +50,11 @@ def plain(size: tuple[int, int], channels: int, halvings: int, device: str):
     return functools.partial(torch.conv2d, x, weight, padding=1)
 
 
+def precisions(device: str) -> list[str]:
+    """Those of `PRECISIONS` that are worth a measurement: processors without bfloat16 take minutes for one image."""
+    return list(PRECISIONS) if bfloat16_pays(torch.device(device)) else ["float32"]
+
+
 def measure(size: tuple[int, int], *, device: str, seconds: float, scale: int = 1) -> list[dict]:
     """A row per base network and precision; `scale` divides the channels."""
     image = torch.rand(1, 3, *size, device=device)
@@ -57,7 +63,7 @@ def measure(size: tuple[int, int], *, device: str, seconds: float, scale: int = 
     for name, form in FORMS.items():
         widths = {"width": form.width // scale, "widths": tuple(width // scale for width in form.widths)}
         network = DecoupledNetwork(parameters, form, operator="wls", **widths).to(device).eval()
-        for precision in PRECISIONS:
+        for precision in precisions(device):
             calls[name, precision] = functools.partial(answer, network, image, 1.0, precision)
     times = times_in_turns(calls, device=device, seconds=seconds)
     median = {key: statistics.median(found) for key, found in times.items()}
@@ -76,7 +82,7 @@ def measure(size: tuple[int, int], *, device: str, seconds: float, scale: int = 
             "share": rate[name, precision] / best,
         }
         for name in FORMS
-        for precision in PRECISIONS
+        for precision in precisions(device)
     ]
 
 
@@ -87,7 +93,7 @@ def loss_db(name: str, *, device: str, limit: int | None = None) -> list[dict]:
     images = [to_tensor(image) for image in list(embedded_images().values())[:limit]]
     rows = []
     for value in operator.parameters[0].test_values:
-        found: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+        found: dict[str, list[float]] = {precision: [] for precision in precisions(device)}
         for image in images:
             target = operator(image, value)
             for precision, numbers in found.items():

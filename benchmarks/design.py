@@ -26,9 +26,10 @@ from dpo_lib.training import Phase
 ROOT = Path(__file__).resolve().parent.parent
 TRIAL_STEPS = 8
 
-SHORT = {"phases": (Phase(1.0, 1.0, 256, 2),), "learning_rate": 1e-3, "muon_learning_rate": 1e-2}
+SHARED = {"entries_per_image": 3, "value_levels": 64}  # all learn from the same targets
+SHORT = {"phases": (Phase(1.0, 1.0, 256, 2),), "learning_rate": 1e-3, "muon_learning_rate": 1e-2, **SHARED}
 BASE = replace(SCALES["laptop"].with_network(widths=(24, 48, 72, 96)), **SHORT)
-PAPER32 = replace(SCALES["cpu"], phases=(Phase(1.0, 1.0, 160, 2),), learning_rate=2e-3, entries_per_image=4)
+PAPER32 = replace(SCALES["cpu"], phases=(Phase(1.0, 1.0, 160, 2),), learning_rate=2e-3, **SHARED)
 
 
 def changed(**changes):

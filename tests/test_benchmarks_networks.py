@@ -66,14 +66,19 @@ def test_scripts_explain_themselves(name):
     assert found.returncode == 0 and "--quick" in found.stdout
 
 
-def test_base_networks(benchmark, tmp_path, capsys):
+@pytest.mark.parametrize("precisions", [["float32"], ["float32", "bfloat16"]])
+def test_base_networks(benchmark, tmp_path, capsys, monkeypatch, precisions):
     from dpo_lib.records import read_rows
 
-    assert benchmark("base_networks").main(["--quick", "--out", str(tmp_path / "rows.csv")]) == 0
+    script = benchmark("base_networks")
+    monkeypatch.setattr(script, "bfloat16_pays", lambda device: "bfloat16" in precisions)
+    assert script.main(["--quick", "--out", str(tmp_path / "rows.csv")]) == 0
     rows = read_rows(tmp_path / "rows.csv")
-    assert [row["base"] for row in rows[::2]] == ["paper, 32 channels", "paper, 64 channels", "pyramid"]
-    assert rows[0]["of_paper32"] == 1 and {row["precision"] for row in rows} == {"float32", "bfloat16"}
+    bases = ["paper, 32 channels", "paper, 64 channels", "pyramid"]
+    assert [(row["base"], row["precision"]) for row in rows] == [(base, kind) for base in bases for kind in precisions]
+    assert rows[0]["of_paper32"] == 1
     for row in rows:
         assert row["share"] == pytest.approx(row["gflop_s"] / row["machine_gflop_s"])
         assert row["of_paper32"] == pytest.approx(row["ms"] / rows[0]["ms"])
-    assert "bfloat16_db" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert all((f"{kind}_db" in printed) == (kind in precisions) for kind in ("float32", "bfloat16"))

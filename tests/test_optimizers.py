@@ -8,7 +8,7 @@ from tiny_runs import GAIN, THREE, TINY, pictures, same
 
 from dpo_lib import train
 from dpo_lib.training import build_network
-from dpo_lib.training.optimizers import Optimizer
+from dpo_lib.training.optimizers import Muon, Optimizer, orthogonalised
 
 PYRAMID = replace(TINY, optimizer="muon").with_network(
     base="pyramid", widths=(4, 6), blocks=1, generated="conv(all)+norm(all)"
@@ -32,6 +32,34 @@ def test_muon_takes_kernels_and_moves_them_by_orthogonal_matrices():
         assert values.min() > 0.5 and values.max() < 1.3  # Newton-Schulz leaves them near 1
     assert not torch.equal(before["base_network.scale"], net.base_network.scale)
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_orthogonalised_is_the_polynomial_of_the_singular_values():
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((3, 8, 20), (2, 20, 8)):
+        x = torch.randn(shape, generator=generator, dtype=torch.float64)
+        u, s, v = torch.linalg.svd(x / x.norm(dim=(1, 2), keepdim=True), full_matrices=False)
+        for _ in range(5):
+            s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5
+        torch.testing.assert_close(orthogonalised(x), u @ torch.diag_embed(s) @ v)
+    assert torch.equal(orthogonalised(torch.zeros(1, 2, 3)), torch.zeros(1, 2, 3))
+
+
+def test_muon_moves_as_torch_does():
+    """Up to torch's bfloat16."""
+    generator = torch.Generator().manual_seed(0)
+    starts = [torch.randn(shape, generator=generator) for shape in ((6, 20), (6, 20), (12, 4))]
+    ours, theirs = ([torch.nn.Parameter(start.clone()) for start in starts] for _ in range(2))
+    settings = {"lr": 0.1, "weight_decay": 0.1}
+    pair = Muon(ours, **settings), torch.optim.Muon(theirs, **settings)
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        for optimizer in pair:
+            optimizer.step()
+    for start, one, other in zip(starts, ours, theirs, strict=True):
+        assert (one - other).norm() < 0.02 * (other - start).norm()
 
 
 def test_a_coordinate_without_gradient_stays():

@@ -104,10 +104,10 @@ class TrainConfig:
     """
 
     scale: str = "laptop"
-    steps: int = 5000
+    steps: int = 8500
     network: NetworkConfig = PYRAMID
     phases: tuple[Phase, ...] = (Phase(1.0, 1.0, 320, 4),)
-    entries_per_image: int = 4
+    entries_per_image: int = 3
     bank_size: int | None = None
     value_levels: int = 64
     same_value: int = 2
@@ -188,7 +188,7 @@ SCALES = {
         learning_rate=1.5e-3,
         ema=0.999,
     ),
-    "laptop": TrainConfig(steps=20000),
+    "laptop": TrainConfig(),
     "cpu": TrainConfig(
         scale="cpu",
         value_levels=0,
