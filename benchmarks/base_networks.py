@@ -3,9 +3,9 @@
     python benchmarks/base_networks.py
     python benchmarks/base_networks.py --size 1920x1080 --out results/base_networks.csv
 
-All take turns, in float32 and, where it pays on this machine, in bfloat16; medians. The machine's rate is that of the quickest of a few plain 3x3
-convolutions in float32. Networks have random weights, on which time does not depend, but for the last table: what
-bfloat16 costs in the answers of a shipped network, on scikit-image's photographs.
+All take turns, in float32 and, where it pays on this machine, in bfloat16; medians. The machine's rate is that of the
+quickest of a few plain 3x3 convolutions in float32. Networks have random weights, on which time does not depend, but
+for the last table: what bfloat16 costs in the answers of a shipped network, on scikit-image's photographs.
 """
 
 from __future__ import annotations

@@ -20,8 +20,10 @@ import torch
 
 from dpo_lib import OPERATORS, SCALES, evaluate, summarise, train
 from dpo_lib.data.sources import image_files, load_folder, named_images
+from dpo_lib.images import to_numpy, to_tensor
 from dpo_lib.records import provenance, read_rows, write_json, write_rows
 from dpo_lib.training import Phase
+from dpo_lib.training.bank import Change
 
 ROOT = Path(__file__).resolve().parent.parent
 TRIAL_STEPS = 8
@@ -67,7 +69,8 @@ VARIANTS = {
     "l2": replace(BASE, loss="l2"),
     "muon 5e-3": replace(BASE, muon_learning_rate=5e-3, learning_rate=5e-4),
     "muon 2e-2": replace(BASE, muon_learning_rate=2e-2, learning_rate=2e-3),
-    "two targets": replace(BASE, entries_per_image=2),
+    "one target": replace(BASE, entries_per_image=1),
+    "recoloured": replace(BASE, recoloured=0.5),
     "no average": replace(BASE, ema=0.0),
 }
 
@@ -78,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", nargs="+", required=True, help="folders of training images")
     parser.add_argument("--test-images", required=True, help="folder of test images")
     parser.add_argument("--every", type=int, default=1, help="take every n-th test image in string order")
+    parser.add_argument("--saturation", type=float, default=1, help="what the test images' saturation is multiplied by")
     parser.add_argument("--targets", help="folder that keeps the operators' answers")
     parser.add_argument("--operator", nargs="+", default=["l0"], choices=OPERATORS)
     parser.add_argument("--variant", nargs="+", default=list(VARIANTS), choices=VARIANTS)
@@ -88,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     images = [image for folder in given.images for image in load_folder(folder)]
     tests, _ = named_images(image_files(given.test_images)[:: given.every], root=given.test_images)
+    change = Change((False, False, False), saturation=given.saturation)
+    tests = {name: to_numpy(change(to_tensor(image))) for name, image in tests.items()}
     for seed in given.seed:
         for operator in given.operator:
             for variant in given.variant:
@@ -97,7 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     rows = read_rows(given.out) if given.out.exists() else []  # other processes add rows meanwhile
                     write_rows(given.out, [*rows, row])
                     print(row, flush=True)
-    facts = {"command": "benchmarks/design.py", "training_images": len(images), "tests": sorted(tests)}
+    facts = {
+        "command": "benchmarks/design.py",
+        "saturation": given.saturation,
+        "training_images": len(images),
+        "tests": sorted(tests),
+    }
     facts["variants"] = {name: asdict(config) for name, config in VARIANTS.items()}
     write_json(given.out.with_suffix(".json"), provenance(**facts))
     return 0

@@ -8,7 +8,7 @@ from tiny_runs import GAIN, HALF, THREE, pictures
 from dpo_lib.images import shrink_image, to_tensor
 from dpo_lib.operators import OPERATORS
 from dpo_lib.randomness import seeded
-from dpo_lib.training.bank import TargetBank
+from dpo_lib.training.bank import Change, TargetBank
 
 
 def test_joint_bank_gives_each_operator_its_part_of_every_image():
@@ -43,6 +43,33 @@ def test_bank_holds_exact_pairs():
         assert (entry.target.float() / 255 - expected.clamp(0, 1)[0]).abs().max() <= 0.51 / 255
     inputs, targets, values, names = bank.batch(5, seeded(1))
     assert inputs.shape == targets.shape == (5, 3, 20, 20) and values.shape == (5, 1) and names == ["l0"] * 5
+
+
+def test_change_of_colours():
+    image = torch.rand(1, 3, 5, 7, generator=seeded(0)) * 0.4 + 0.3
+    none = (False, False, False)
+    assert torch.equal(Change(none)(image), image)
+    assert torch.equal(Change(none, (2, 0, 1))(image), image[:, [2, 0, 1]])
+    gray = image.mean(1, keepdim=True)
+    torch.testing.assert_close(Change(none, saturation=2.0)(image), (2 * image - gray).clamp(0, 1))
+    torch.testing.assert_close(Change(none, saturation=0.0)(image), gray.expand_as(image))
+
+
+def test_recoloured_entries_keep_values_and_flips():
+    plain, changed = (
+        TargetBank(OPERATORS["wls"], pictures(), entries_per_image=9, crop=20, recoloured=share, progress=False)
+        for share in (0.0, 0.5)
+    )
+    changed.fill()
+    assert [entry.value for entry in plain.entries] == [entry.value for entry in changed.entries]
+    assert [entry.change.flips for entry in plain.entries] == [entry.change.flips for entry in changed.entries]
+    saturations = [entry.change.saturation for entry in changed.entries]
+    assert 0.25 < sum(factor != 1 for factor in saturations) / len(saturations) < 0.75
+    assert 0.5 <= min(saturations) < 0.8 and 1.25 < max(saturations) <= 2
+    assert len({entry.change.channels for entry in changed.entries}) > 3
+    entry = max(changed.entries, key=lambda entry: entry.change.saturation)
+    expected = OPERATORS["wls"](changed.image_of(entry), entry.value[None])
+    assert (entry.target.float() / 255 - expected.clamp(0, 1)[0]).abs().max() <= 0.51 / 255
 
 
 def test_targets_in_a_folder_serve_the_next_bank(tmp_path, monkeypatch):
@@ -80,7 +107,7 @@ def test_entries_follow_their_images():
         TargetBank(OPERATORS["l0"], large[::-1], crop=24, **settings),
     ]
     found = [
-        {(bank.images[entry.image].tobytes(), entry.flips, float(entry.value)) for entry in bank.entries}
+        {(bank.images[entry.image].tobytes(), entry.change.flips, float(entry.value)) for entry in bank.entries}
         for bank in banks
     ]
     assert [len(one) for one in found] == [10, 6, 6] and found[1] == found[2] < found[0]

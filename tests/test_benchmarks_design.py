@@ -33,7 +33,11 @@ def test_a_run_gets_its_row_once(design, tmp_path, monkeypatch, capsys):
     words += ["--variant", "pyramid"]
     assert design.main(words) == design.main(words) == 0
     assert design.main([*words, "paper32"]) == 0
+    other = [word.replace("design.csv", "saturated.csv") for word in words]
+    assert design.main([*other, "--saturation", "2"]) == 0
     rows = read_rows(tmp_path / "design.csv")
+    saturated = read_rows(tmp_path / "saturated.csv")
+    assert saturated[0]["input_psnr_db"] != rows[0]["input_psnr_db"]
     assert [row["variant"] for row in rows] == ["pyramid", "paper32"]
     assert all(row["steps"] >= 2 and len(row["psnr_by_value"].split()) == 5 for row in rows)
     capsys.readouterr()

@@ -30,6 +30,7 @@ TRAINING_HELP = {
     "bank_size": "at most so many targets",
     "value_levels": "train on so many equal steps of the range (0: any value)",
     "same_value": "images of a batch with one value",
+    "recoloured": "share of the photographs whose channels are permuted and saturation is changed",
     "loss": "log_l2 or l2",
     "optimizer": "muon or adamw",
     "learning_rate": "AdamW's peak",

@@ -35,12 +35,29 @@ from ..randomness import seeded
 MEMORY_SHARE = 0.25  # of the machine's memory, that targets may take
 
 
+class Change(NamedTuple):
+    """What is done to a photograph before its operator runs."""
+
+    flips: tuple[bool, bool, bool]  # upside down, left to right, rows for columns
+    channels: tuple[int, int, int] = (0, 1, 2)  # their order
+    saturation: float = 1.0  # factor
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """The image (1, 3, H, W), changed."""
+        down, right, swap = self.flips
+        image = image.flip([axis for axis, flip in ((2, down), (3, right)) if flip])
+        image = image.transpose(2, 3) if swap else image
+        if self.saturation != 1:
+            image = torch.lerp(image.mean(1, keepdim=True), image, self.saturation).clamp(0, 1)
+        return image[:, self.channels].contiguous()
+
+
 @dataclass
 class Entry:
     """One image, one operator and parameter value, and, of a filter, the target."""
 
     image: int
-    flips: tuple[bool, bool, bool]  # upside down, left to right, rows for columns
+    change: Change
     operator: Operator
     value: torch.Tensor
     target: torch.Tensor | None = None  # (3, H, W), 8 bits
@@ -93,6 +110,8 @@ class TargetBank:
         So many crops of a batch have the same operator and value, unless too few entries do.
     values : sequence of float or None
         Train on these values only (each drawn equally often) instead of the whole range; for a single operator.
+    recoloured : float
+        Share of the entries whose photograph gets its channels in another order and 0.5 to 2 times its saturation.
     seed : int
         Of the entries' values and flips. Networks with the same images and seed share their targets.
     device : str or torch.device
@@ -110,8 +129,8 @@ class TargetBank:
 
     Notes
     -----
-    Every entry flips and transposes its image *before* the operator runs, so that operators that treat the
-    directions differently (forward differences) still give exact targets.
+    Every entry changes its image *before* the operator runs, so that operators that treat directions (forward
+    differences) or channels (luminance) differently still give exact targets.
     """
 
     def __init__(
@@ -128,6 +147,7 @@ class TargetBank:
         levels: int = 0,
         same_value: int = 1,
         values: Sequence[float] | None = None,
+        recoloured: float = 0.0,
         seed: int = 0,
         device: str | torch.device = "cpu",
         folder: str | os.PathLike | None = None,
@@ -141,7 +161,7 @@ class TargetBank:
         self.levels, self.same_value, self.seed, self.folder = levels, same_value, seed, folder
         self.value_columns = max(len(operator.parameters) for operator in self.operators)
         self.values = None if values is None else _chosen(values, self.operators)
-        self.device, self.progress = torch.device(device), progress
+        self.device, self.progress, self.recoloured = torch.device(device), progress, recoloured
         large = [min(round(side * shrink) for side in image.shape[:2]) >= crop for image in images]
         self.numbers = [number for number, fits in enumerate(large) if fits]
         self.images = [images[number] for number in self.numbers]
@@ -225,7 +245,7 @@ class TargetBank:
 
     def image_of(self, entry: Entry) -> torch.Tensor:
         """An entry's input, or, of a degradation, its clean image: (1, 3, H, W) on the CPU."""
-        return _flipped(self.images[entry.image], self.shrink, entry.flips)
+        return _changed(self.images[entry.image], self.shrink, entry.change)
 
     def _crop(self, image: torch.Tensor, *, place: Sequence[float], torus: bool) -> torch.Tensor:
         """The square of (..., H, W) at a place, two numbers in [0, 1)."""
@@ -256,7 +276,12 @@ class TargetBank:
         operator = self.operators[(self.numbers[image] + turn) % len(self.operators)]
         generator = seeded(self.seed, zlib.crc32(np.ascontiguousarray(self.images[image]).data), turn)
         flips = tuple((torch.rand(3, generator=generator) < 0.5).tolist())
-        return Entry(image, flips, operator, self._value(operator, generator))
+        value = self._value(operator, generator)
+        change = Change(flips)
+        if self.recoloured and float(torch.rand((), generator=generator)) < self.recoloured:
+            order = torch.randperm(3, generator=generator).tolist()
+            change = Change(flips, tuple(order), 4 ** (float(torch.rand((), generator=generator)) - 0.5))
+        return Entry(image, change, operator, value)
 
     def _value(self, operator: Operator, generator: torch.Generator) -> torch.Tensor:
         if self.values is None:
@@ -280,7 +305,7 @@ class TargetBank:
                 waiting = {}
                 for entry in entries:
                     image = self.images[entry.image]
-                    work = (entry.operator, self.folder, image, self.shrink, entry.flips, entry.value)
+                    work = (entry.operator, self.folder, image, self.shrink, entry.change, entry.value)
                     waiting[pool.submit(_compute_apart, *work)] = entry
                     if len(waiting) >= 4 * jobs:
                         done = next(as_completed(waiting))
@@ -301,12 +326,9 @@ def _chosen(values: Sequence[float], operators: Sequence[Operator]) -> torch.Ten
     return as_gamma(rows, parameters=operators[0].parameters, batch=len(rows), owner=operators[0].name)
 
 
-def _flipped(image: np.ndarray, shrink: float, flips: tuple[bool, bool, bool]) -> torch.Tensor:
-    """An image (H, W, 3) reduced, flipped and transposed: tensor (1, 3, H, W)."""
-    down, right, swap = flips
-    tensor = shrink_image(to_tensor(image), shrink).float()
-    tensor = tensor.flip([axis for axis, flip in ((2, down), (3, right)) if flip])
-    return (tensor.transpose(2, 3) if swap else tensor).contiguous()
+def _changed(image: np.ndarray, shrink: float, change: Change) -> torch.Tensor:
+    """An image (H, W, 3), reduced and changed: tensor (1, 3, H, W)."""
+    return change(shrink_image(to_tensor(image), shrink).float())
 
 
 def _compute(operator: Operator, folder, image: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -316,9 +338,9 @@ def _compute(operator: Operator, folder, image: torch.Tensor, value: torch.Tenso
     return (answer.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
-def _compute_apart(operator, folder, image, shrink, flips, value) -> np.ndarray:
+def _compute_apart(operator, folder, image, shrink, change, value) -> np.ndarray:
     """`_compute` in a process of its own; arrays travel where tensors would share memory files."""
-    return _compute(operator, folder, _flipped(image, shrink, flips), value).numpy()
+    return _compute(operator, folder, _changed(image, shrink, change), value).numpy()
 
 
 def _picklable(operators: Sequence[Operator]) -> bool:

@@ -84,6 +84,9 @@ class TrainConfig:
     same_value : int
         So many images of a batch have the same operator and value, where there are as many, and share their generated
         weights: on a CPU a step then takes about half as long.
+    recoloured : float
+        Share of the targets whose photograph gets its channels in another order and 0.5 to 2 times its saturation
+        before the operator runs.
     targets_seed : int
         Of the targets' values and flips; runs with other `seed` share their targets.
     values : tuple of float or None
@@ -111,6 +114,7 @@ class TrainConfig:
     bank_size: int | None = None
     value_levels: int = 64
     same_value: int = 2
+    recoloured: float = 0.0
     targets_seed: int = 0
     values: tuple[float, ...] | None = None
     loss: str = "log_l2"
@@ -145,6 +149,8 @@ class TrainConfig:
                 f"value_levels must be 0 or at least 2 and same_value at least 1, got {self.value_levels} and "
                 f"{self.same_value}"
             )
+        if not 0 <= self.recoloured <= 1:
+            problems.append(f"recoloured must lie in [0, 1], got {self.recoloured}")
         if self.entries_per_image < 1:
             problems.append(f"entries_per_image must be at least 1, got {self.entries_per_image}")
         if self.bank_size is not None and self.bank_size < 1:

@@ -174,6 +174,7 @@ class _Banks:
                 same_value=config.same_value,
                 **self.crops,
                 values=config.values,
+                recoloured=config.recoloured,
                 seed=config.targets_seed,
                 device=self.workers.device,
                 folder=self.targets,

@@ -57,12 +57,12 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure=None):
         """Move every matrix that has a gradient."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[nn.Parameter]] = {}
+            alike: dict[torch.Size, list[torch.Tensor]] = {}
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     alike.setdefault(matrix.shape, []).append(matrix)
             for (rows, columns), matrices in alike.items():
-                gradients = [matrix.grad for matrix in matrices]
+                gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
                 for matrix in matrices:
                     if "momentum" not in self.state[matrix]:
                         self.state[matrix]["momentum"] = torch.zeros_like(matrix)
