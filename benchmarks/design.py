@@ -11,6 +11,7 @@ can run at once.
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -22,6 +23,7 @@ from dpo_lib import OPERATORS, SCALES, evaluate, summarise, train
 from dpo_lib.data.sources import image_files, load_folder, named_images
 from dpo_lib.images import to_numpy, to_tensor
 from dpo_lib.records import provenance, read_rows, write_json, write_rows
+from dpo_lib.text import format_table
 from dpo_lib.training import Phase
 from dpo_lib.training.bank import Change
 
@@ -111,7 +113,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     facts["variants"] = {name: asdict(config) for name, config in VARIANTS.items()}
     write_json(given.out.with_suffix(".json"), provenance(**facts))
+    print(format_table(table(read_rows(given.out))))
     return 0
+
+
+def table(rows: Sequence[dict]) -> list[dict]:
+    """A row per operator, variant and time: the mean over seeds, its spread, and what it is above "pyramid"."""
+    found: dict[tuple, list[dict]] = {}
+    for row in rows:
+        found.setdefault((row["operator"], row["variant"], row["seconds"]), []).append(row)
+    mean = {key: statistics.mean(row["psnr_db"] for row in alike) for key, alike in found.items()}
+    lines = []
+    for key, alike in found.items():
+        results = [row["psnr_db"] for row in alike]
+        base = mean.get((key[0], "pyramid", key[2]))
+        lines.append(
+            {
+                **dict(zip(("operator", "variant", "seconds"), key, strict=True)),
+                "seeds": len(alike),
+                "samples": round(statistics.mean(row["samples"] for row in alike)),
+                "psnr_db": mean[key],
+                "spread_db": max(results) - min(results),
+                "against_pyramid_db": "" if base is None else mean[key] - base,
+            }
+        )
+    return lines
 
 
 def run(key: dict, images: list, tests: dict, *, targets: str | None) -> dict:

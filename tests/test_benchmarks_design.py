@@ -43,6 +43,15 @@ def test_a_run_gets_its_row_once(design, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
 
+def test_table_takes_seeds_together(design):
+    def row(variant, seed, psnr_db):
+        return {"operator": "l0", "variant": variant, "seed": seed, "seconds": 9, "samples": 4, "psnr_db": psnr_db}
+
+    pyramid, gate = design.table([row("pyramid", 0, 30.0), row("gate", 0, 33.0), row("pyramid", 1, 31.0)])
+    assert (pyramid["seeds"], pyramid["psnr_db"], pyramid["spread_db"]) == (2, 30.5, 1.0)
+    assert pyramid["against_pyramid_db"] == 0 and gate["against_pyramid_db"] == 2.5
+
+
 def test_every_variant_learns_a_step(design):
     for config in design.VARIANTS.values():
         result = train(OPERATORS["l0"], pictures(1), replace(small(config), steps=1), progress=False)
