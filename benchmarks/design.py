@@ -28,7 +28,7 @@ from dpo_lib.training import Phase
 from dpo_lib.training.bank import Change
 
 ROOT = Path(__file__).resolve().parent.parent
-TRIAL_STEPS = 8
+TRIAL_STEPS = 24
 
 SHARED = {"entries_per_image": 3, "value_levels": 64}  # all learn from the same targets
 SHORT = {"phases": (Phase(1.0, 1.0, 256, 2),), "learning_rate": 1e-3, "muon_learning_rate": 1e-2, **SHARED}
@@ -62,7 +62,9 @@ VARIANTS = {
     "scales only": changed(generated="norm(all)"),
     "eight kernels": changed(trunk=(64, 8)),
     "linear code": changed(rescaling="linear"),
+    "crop 128, batch 4": replace(BASE, phases=(Phase(1.0, 1.0, 128, 4),)),
     "crop 192": replace(BASE, phases=(Phase(1.0, 1.0, 192, 2),)),
+    "one block, crop 192": replace(changed(blocks=1), phases=(Phase(1.0, 1.0, 192, 2),)),
     "crop 320": replace(BASE, phases=(Phase(1.0, 1.0, 320, 2),)),
     "batch 4": replace(BASE, phases=(Phase(1.0, 1.0, 256, 4),)),
     "a value each": replace(BASE, same_value=1),
