@@ -22,7 +22,7 @@ import torch
 from dpo_lib import OPERATORS, SCALES, evaluate, summarise, train
 from dpo_lib.data.sources import image_files, load_folder, named_images
 from dpo_lib.images import to_numpy, to_tensor
-from dpo_lib.records import provenance, read_rows, write_json, write_rows
+from dpo_lib.records import provenance, read_rows, read_table, write_json, write_rows
 from dpo_lib.text import format_table
 from dpo_lib.training import Phase
 from dpo_lib.training.bank import Change
@@ -70,6 +70,7 @@ VARIANTS = {
     "a value each": replace(BASE, same_value=1),
     "any value": replace(BASE, same_value=1, value_levels=0),
     "no wrap": changed(wrap=0),
+    "no wrap, crop 192": replace(changed(wrap=0), phases=(Phase(1.0, 1.0, 192, 2),)),
     "l2": replace(BASE, loss="l2"),
     "muon 5e-3": replace(BASE, muon_learning_rate=5e-3, learning_rate=5e-4),
     "muon 2e-2": replace(BASE, muon_learning_rate=2e-2, learning_rate=2e-3),
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 key = {"operator": operator, "variant": variant, "seed": seed, "seconds": given.seconds}
                 if not _is_there(given.out, key):
                     row = run(key, images, tests, targets=given.targets)
-                    rows = read_rows(given.out) if given.out.exists() else []  # other processes add rows meanwhile
+                    rows = read_table(given.out) if given.out.exists() else []  # other processes add rows meanwhile
                     write_rows(given.out, [*rows, row])
                     print(row, flush=True)
     facts = {
