@@ -23,7 +23,7 @@ from ..experiments.run import Runner
 from ..experiments.store import State, Store
 from ..records import device_name, project_folder
 from ..training.config import SCALES, Phase
-from .parser import Parser, at_least_one, command
+from .parser import Parser, command
 
 
 @command()
@@ -64,6 +64,8 @@ def _status(given) -> int:
 
 
 def _run(given) -> int:
+    if given.jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {given.jobs}")
     device_name(given.device)  # an unknown device is said before anything is done
     [store] = _stores(given)
     runner = Runner(
@@ -135,6 +137,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--phases", type=Phase.from_text, nargs="+", metavar="SHARE,SHRINK,CROP,BATCH", help=about)
     add("--initial", metavar="NETWORK", help="begin with its base network: a pretrained name or a file")
     add("--minutes", type=float, help="stop cleanly after so long; the same command continues")
-    add("--jobs", type=at_least_one, default=1, help="so many at once, for small networks on one GPU (default: 1)")
+    add("--jobs", type=int, default=1, help="so many at once, for small networks on one GPU (default: 1)")
     add("--again", action="store_true", help="measure again what is finished, say on other test images")
     return parser
