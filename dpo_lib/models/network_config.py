@@ -75,12 +75,12 @@ class NetworkConfig:
         problems = [
             f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
             for name, known in choices.items()
-            if getattr(self, name) not in known
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in known
         ]
         for name in TUPLES:
             given = getattr(self, name)
             object.__setattr__(self, name, tuple(given) if isinstance(given, list) else given)
-        if self.normalisation not in ("", *NORMALISATIONS):
+        if not isinstance(self.normalisation, str) or self.normalisation not in ("", *NORMALISATIONS):
             problems.append(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {self.normalisation!r}")
         if self.base == "dilated" and self.normalisation == "kernel":
             problems.append("the dilated base network has instance normalisation only")
