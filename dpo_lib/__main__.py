@@ -8,7 +8,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from .commands.parser import Parser
+from .commands.parser import Parser, command
 
 COMMANDS = {
     "apply": "a network or a classic operator over your photographs",
@@ -19,6 +19,7 @@ COMMANDS = {
 }
 
 
+@command()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Hand the rest of the command line to one command, which alone is imported."""
     for stream in (sys.stdout, sys.stderr):  # names that a terminal cannot show appear escaped
@@ -35,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action=Version)
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    command = parser.parse_args(arguments[:1]).command
-    return importlib.import_module(f".commands.{command}", package=__package__).main(arguments[1:])
+    chosen = parser.parse_args(arguments[:1]).command
+    return importlib.import_module(f".commands.{chosen}", package=__package__).main(arguments[1:])
 
 
 class Version(argparse.Action):

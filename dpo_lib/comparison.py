@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .records import read_rows
+from .records import read_json, read_rows
 
 LEAST_SIMILARITY = 0.98
 SETTINGS = ("value", "row", "column")  # columns that say what was measured: they must agree exactly
@@ -101,7 +100,7 @@ def rows_difference(made: Sequence[dict], committed: Sequence[dict]) -> str:
 def headlines_of(path: str | os.PathLike, notebook: str) -> list[dict]:
     """A notebook's rows of a ``headline.json``, none if there is no such file."""
     path = Path(path)
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    rows = read_json(path) if path.exists() else []
     return [row for row in rows if row["source"] == notebook]
 
 

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
 import tempfile
 import time
@@ -17,7 +18,7 @@ from typing import BinaryIO
 
 try:
     import fcntl
-except ImportError:  # Windows: what killed writers leave is not removed there
+except ImportError:  # Windows: what killed writers leave is not removed, and two processes may share a folder
     fcntl = None  # type: ignore[assignment]
 
 LONGEST_PART = 32  # of a name, in characters: whatever the alphabet, a temporary name stays below 255 bytes
@@ -44,7 +45,8 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
     Raises
     ------
     OSError
-        `path` is a folder, a device, a pipe, or a link in a circle; or the folder cannot be written.
+        `path` is a folder, a device, a pipe, or a link in a circle; or the folder cannot be written, or the disk is
+        full (`path` is named).
 
     Examples
     --------
@@ -70,6 +72,10 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
         if target.exists():
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         os.replace(temporary, target)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, f"{error.strerror} while this was written", os.fspath(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -116,7 +122,9 @@ def printable(path: str | os.PathLike) -> str:
     return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def writable_folder(path: str | os.PathLike, *, apart_from: Iterable[str | os.PathLike] = ()) -> Path:
+def writable_folder(
+    path: str | os.PathLike, *, apart_from: Iterable[str | os.PathLike] = (), room: int = 2**20
+) -> Path:
     """Make a folder if it is missing, and check that files can be written there.
 
     Parameters
@@ -125,11 +133,13 @@ def writable_folder(path: str | os.PathLike, *, apart_from: Iterable[str | os.Pa
     apart_from : iterable of path
         Folders of input: the output folder may neither lie in one of them, where the next run would read the results,
         nor hold one of them. Files among them do not matter.
+    room : int
+        Bytes that the disk must have left.
 
     Raises
     ------
     OSError
-        Says which folder cannot be written, before any work is lost.
+        Says which folder cannot be written, or has no room left, before any work is lost.
     ValueError
         It lies in an input folder, or around it.
     """
@@ -143,7 +153,24 @@ def writable_folder(path: str | os.PathLike, *, apart_from: Iterable[str | os.Pa
             pass
     except OSError as error:
         raise OSError(f"output folder {path} cannot be written ({error.strerror}): choose another") from error
+    if (free := shutil.disk_usage(path).free) < room:
+        raise OSError(
+            errno.ENOSPC, f"{room / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB left: choose another disk", str(path)
+        )
     return path
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike, name: str = "lock") -> Iterator[None]:
+    """Hold a folder by its file `name`, where the system can; a BlockingIOError says that another process does."""
+    folder = writable_folder(folder)
+    with open(folder / name, "wb") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BlockingIOError(f"another process is at work in {folder}") from error
+        yield
 
 
 def writable_file(path: str | os.PathLike, *, apart_from: Iterable[str | os.PathLike] = ()) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 import torch
 
@@ -127,9 +129,9 @@ def ssim(
 
 def _per_image(measure, prediction, target, *, on: str, data_range: float, round_to_8_bit: bool):
     """Check both, bring them to [0, 1] and the wanted channels, measure pair by pair."""
-    if on not in CHANNELS:
+    if not isinstance(on, str) or on not in CHANNELS:
         raise ValueError(f"on must be one of {', '.join(CHANNELS)}, got {on!r}")
-    if isinstance(data_range, (str, bytes)) or not 0 < data_range < np.inf:
+    if not isinstance(data_range, Real) or not 0 < data_range < 1e300:
         raise ValueError(f"data_range must be positive and finite, got {data_range!r}")
     first, single = _as_arrays(prediction, data_range, "prediction")
     second, _ = _as_arrays(target, data_range, "target")

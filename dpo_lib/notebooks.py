@@ -16,6 +16,7 @@ from .files import writable_folder, write_atomically
 from .records import add_headline
 
 NUMBERED = re.compile(r"\d+_.+\.ipynb")
+KERNEL = {"name": "python3", "language": "python"}  # this Python's, whatever kernel a notebook was saved under
 HEADLINE_KEYS = ("name", "ours", "paper", "unit", "scale", "source")
 
 
@@ -66,7 +67,12 @@ def find_notebooks(root: str | os.PathLike, *, only: Sequence[str] = ()) -> list
 
 def declared_parameters(notebook: str | os.PathLike) -> set[str]:
     """Names in the notebook's cell with the tag ``parameters``."""
-    return set(_papermill().inspect_notebook(str(notebook)))
+    _papermill()
+    from papermill.inspection import _infer_parameters
+    from papermill.iorw import load_notebook_node
+
+    # not inspect_notebook, which asks for the kernel that it was saved under
+    return {found.name for found in _infer_parameters(load_notebook_node(str(notebook)), **KERNEL)}
 
 
 def execute_notebook(
@@ -113,6 +119,8 @@ def execute_notebook(
                 parameters=parameters,
                 progress_bar=False,
                 start_timeout=120,
+                kernel_name=KERNEL["name"],
+                language=KERNEL["language"],
                 cwd=str(notebook.parent),
             )
         except Exception as error:

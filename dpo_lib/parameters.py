@@ -56,6 +56,8 @@ class Parameter:
             raise TypeError(f"a parameter's name must be a word, got {self.name!r}")
         if wrong := [number for number in given if isinstance(number, bool) or not isinstance(number, Real)]:
             raise TypeError(f"{self.name} needs numbers for its range, default and test values, got {wrong[0]!r}")
+        if wrong := [number for number in given if 0 < abs(number) < 1e-100 or 1e100 < abs(number) < math.inf]:
+            raise ValueError(f"{self.name} needs numbers from 1e-100 to 1e100, or 0, got {wrong[0]!r}")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"{self.name} needs finite low < high, got {self.low} and {self.high}")
         if self.sampling == "log" and self.low <= 0:

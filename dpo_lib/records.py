@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,7 +56,9 @@ def device_name(device: str) -> str:
     """
     try:
         kind, index = torch.device(device).type, torch.device(device).index
-    except RuntimeError as error:
+        if kind != "cuda":
+            torch.zeros(1, device=device).item()  # fails where there is none, or no numbers (meta)
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(f"there is no device {device!r}: choose cpu, cuda, cuda:1 ...") from error
     if kind != "cuda":
         return f"cpu, {torch.get_num_threads()} threads" if kind == "cpu" else str(device)
@@ -78,6 +81,14 @@ def write_json(path: str | os.PathLike, content: object) -> Path:
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
     return Path(path)
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Read JSON; a ValueError names a damaged file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{printable(path)} is damaged ({error}): move it away") from error
 
 
 def write_rows(path: str | os.PathLike, rows: Sequence[dict], *, facts: dict | None = None) -> Path:
@@ -160,7 +171,7 @@ def add_headline(path: str | os.PathLike, source: str, rows: Sequence[dict]) -> 
         ``name``, ``ours``, ``paper``, ``unit``, ``scale`` each; numbers are rounded to four digits after the point.
     """
     path = Path(path)
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    kept = read_json(path) if path.exists() else []
     rounded = [{key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows]
     others = [row for row in kept if row["source"] != source]
     return write_json(path, sorted(others + [row | {"source": source} for row in rounded], key=lambda r: r["source"]))

@@ -572,3 +572,19 @@ def test_what_cannot_be_explored():
         explore(DARKEN, photograph(), operator=INVERT)
     with pytest.raises(ValueError, match="at least one image"):
         explore(DARKEN, {})
+
+
+def test_widgets_that_are_replaced_are_closed():
+    """Twenty clicks leave no more widgets behind than the board shows or may show again."""
+    from ipywidgets.widgets import widget as registry
+
+    board = explore({"darken": DARKEN, "invert": INVERT}, photograph())
+    clicks = [(board.zoom, 4), (board.view, "swipe"), (board.operator_list, "invert"), (board.zoom, 1)]
+    clicks += [(board.view, "side by side"), (board.operator_list, "darken")]
+    counts = []
+    for _ in range(4):
+        for part, value in clicks:
+            part.value = value
+        counts.append(len(registry._instances))
+    assert len(set(counts)) == 1
+    assert all(one.comm is not None for one in (board.position, board.position.layout, board.across, *board.sliders))

@@ -13,6 +13,10 @@ from dpo_lib.training.learner import build_network
 pytestmark = pytest.mark.usefixtures("tiny_smoke_scale")
 
 
+def test_every_network_repeats_the_pixels_at_the_border():
+    assert {entry.config().network.padding for entry in EXPERIMENTS.values()} == {"replicate"}
+
+
 def test_no_network_is_trained_twice():
     networks = [entry for entry in EXPERIMENTS.values() if entry.trains]
     trained = [(e.operators, e.parameters, e.trained_range, e.config()) for e in networks]

@@ -1,11 +1,14 @@
 """Checkpoints: a finished or begun folder answers for no other run."""
 
+import csv
 from dataclasses import replace
 
 import pytest
+import torch
 from tiny_runs import GAIN, TINY, pictures
 
 from dpo_lib import Operator, Parameter, train
+from dpo_lib.training.checkpoints import LOG_COLUMNS, RunLog, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +54,43 @@ def test_a_users_own_function_is_part_of_the_run(tmp_path):
     another = Operator.from_function(lambda image: image * 0.6, name="own")
     with pytest.raises(ValueError, match="operators.own.source"):
         train(another, pictures(), replace(TINY, steps=1), out=tmp_path, progress=False)
+
+
+def test_flipped_bits_are_noticed_or_change_nothing(tmp_path):
+    path, state = tmp_path / "checkpoint.pt", {"step": 7, "recent": [(0.25, 30.0)]}
+    torch.manual_seed(0)
+    network = torch.nn.Linear(20, 20)
+    save_checkpoint(path, run={"seed": 1}, modules={"network": network}, state=state)
+    whole, refused = path.read_bytes(), 0
+    for position in range(5, len(whole), len(whole) // 60):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
+        again, found = torch.nn.Linear(20, 20), {}
+        try:
+            load_checkpoint(path, run={"seed": 1}, modules={"network": again}, state=found)
+        except ValueError as error:
+            assert "checkpoint.pt is not a readable checkpoint" in str(error)
+            refused += 1
+        else:
+            assert found == state and torch.equal(again.weight, network.weight)
+    assert refused > 30
+
+
+def test_a_checkpoint_without_all_its_parts_is_named(tmp_path):
+    path, network = tmp_path / "checkpoint.pt", torch.nn.Linear(2, 2)
+    save_checkpoint(path, run={}, modules={}, state={"step": 7})
+    with pytest.raises(ValueError, match="checkpoint.pt is not a readable checkpoint"):
+        load_checkpoint(path, run={}, modules={"network": network}, state={})
+
+
+def test_the_whole_rows_of_a_damaged_log_are_kept(tmp_path):
+    path, header = tmp_path / "log.csv", ",".join(LOG_COLUMNS)
+    path.write_text(f"{header}\n20,40,1,2,3,4\n40,80,1,2,3,4\n6")  # killed while it wrote the third row
+    with pytest.warns(UserWarning, match="log.csv: left out 1 row"):
+        RunLog(path, keep_until=65)
+    with open(path, newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["step", "20", "40"]
+    path.write_bytes(bytes(range(256)))
+    with pytest.warns(UserWarning, match="log.csv"):
+        RunLog(path, keep_until=65).add(80, 160, 1, 2, 3, 4)
+    with open(path, newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["step", "80"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_runs import TINY
 
-from dpo_lib.training import Phase
+from dpo_lib.training import SCALES, Phase
 
 
 def test_schedule():
@@ -15,6 +15,29 @@ def test_schedule():
     assert rates[0] == pytest.approx(1e-4) and max(rates) == pytest.approx(1e-2) and rates[-1] < 2e-4
     assert np.argmax(rates) in (99, 100)
     assert [config.phase_at(step) for step in (0, 499, 500, 999)] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": "5"}, "steps must be a whole number, got '5'"),
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        ({"learning_rate": float("inf")}, "learning_rate must be finite, got inf"),
+        ({"ema": None}, "ema must be finite, got None"),
+        ({"phases": ((1, 1, 32, 2),)}, "phases Phases, got"),
+        ({"network": None}, "network must be a NetworkConfig"),
+    ],
+)
+def test_what_is_no_number(change, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        replace(TINY, **change)
+    with pytest.raises(TypeError, match="crop must be a whole number, got 32.5"):
+        Phase(1, 1, 32.5, 2)
+
+
+def test_every_scale_repeats_the_pixels_at_the_border():
+    """Where zeros are padded, flat pictures and the outer pixels come back wrong."""
+    assert {config.network.padding for config in SCALES.values()} == {"replicate"}
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,15 @@ def test_the_output_is_checked_first(images, tmp_path, capsys):
     assert sorted(path.name for path in images.iterdir()) == ["one.png"]
 
 
+@pytest.mark.parametrize("every", ["0", "-1", "1.5", "all"])
+def test_every_nth_needs_a_whole_number_from_1(images, tmp_path, capsys, every):
+    with pytest.raises(SystemExit) as refused:
+        main(["--model", "l0", "--images", str(images), "--out", str(tmp_path / "rows.csv"), "--every", every])
+    error = capsys.readouterr().err
+    assert refused.value.code == 2 and error.count("\n") == 1
+    assert f"--every: expected a whole number from 1, got '{every}'" in error
+
+
 def test_broken_small_and_removed_images(images, tmp_path, capsys, monkeypatch):
     """Two stems alike; what cannot be used is named and counted; what goes away meanwhile is in the record."""
     save_image(images / "a" / "one.png", photograph(20, 26))

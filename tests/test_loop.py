@@ -1,6 +1,11 @@
 """Training: the loss falls, a killed run ends like one that was not, bad settings are refused."""
 
+import csv
+import resource
+import shutil
+import signal
 import time
+from collections import namedtuple
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +13,12 @@ import pytest
 from tiny_runs import GAIN, HALF, NOISE, THREE, TINY, pictures, same
 
 from dpo_lib import SCALES, Parameter, train
+from dpo_lib.files import locked
 from dpo_lib.images import to_tensor
 from dpo_lib.models import DecoupledNetwork
 from dpo_lib.operators import OPERATORS, Operator
 from dpo_lib.training import Phase
+from dpo_lib.training.learner import Learner
 
 
 def test_learns_a_simple_operator():
@@ -136,6 +143,15 @@ def test_users_own_function_trains():
     assert result.finished and result.network.operator == "tv"
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [None, [[0.5]], np.zeros((40, 50)), np.zeros((1, 40, 50, 3)), np.full((40, 50, 3), 200.0), np.zeros((3, 40, 50))],
+)
+def test_what_is_no_training_image_is_named_by_its_number(wrong):
+    with pytest.raises((TypeError, ValueError), match="training image 3: "):
+        train(GAIN, [*pictures(), wrong], TINY, progress=False)
+
+
 def test_bad_places_and_images(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OSError, match="cannot be written"):
@@ -150,3 +166,73 @@ def test_bad_places_and_images(tmp_path):
     (tmp_path / "run" / "checkpoint.pt").write_bytes(kept[:1000])
     with pytest.raises(ValueError, match="not a readable checkpoint"):
         train(GAIN, pictures(), TINY, out=tmp_path / "run", progress=False)
+
+
+def log_of(folder):
+    """The rows of a log without the times, which no two runs share."""
+    with open(folder / "log.csv", newline="") as file:
+        return [row[:-1] for row in csv.reader(file)]
+
+
+def test_the_log_of_a_killed_run_is_that_of_one_that_was_not(tmp_path, killed, monkeypatch):
+    monkeypatch.setattr("dpo_lib.training.loop.LOG_EVERY", 5)
+    train(GAIN, pictures(), TINY, out=tmp_path / "whole", progress=False)
+    for when in (5, 2):  # with a new log row, and in the middle of what the next one averages
+        with killed(after=when):
+            train(GAIN, pictures(), TINY, out=tmp_path / "killed", checkpoint_every=0, progress=False)
+    train(GAIN, pictures(), TINY, out=tmp_path / "killed", progress=False)
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole") and len(log_of(tmp_path / "whole")) == 4
+
+
+@pytest.fixture
+def ctrl_c(monkeypatch):
+    """Ctrl-C in the middle of the seventh step."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored
+    step = Learner.step
+
+    def interrupted(self, batch, number):
+        if number == 6:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, batch, number)
+
+    monkeypatch.setattr(Learner, "step", interrupted)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+def test_ctrl_c_ends_the_step_and_keeps_it(tmp_path, ctrl_c, monkeypatch):
+    with pytest.raises(KeyboardInterrupt, match="step 7 of 12 is kept in .*checkpoint.pt"):
+        train(GAIN, pictures(), TINY, out=tmp_path, progress=False)
+    monkeypatch.undo()
+    begun = train(GAIN, pictures(), TINY, out=tmp_path, minutes=1e-9, progress=False)
+    assert begun.steps == 7
+    resumed = train(GAIN, pictures(), TINY, out=tmp_path, progress=False)
+    assert same(resumed.network, train(GAIN, pictures(), TINY, progress=False).network)
+
+
+def test_two_trainings_in_one_folder(tmp_path):
+    with locked(tmp_path, "training.lock"), pytest.raises(BlockingIOError, match="another process is at work in"):
+        train(GAIN, pictures(), TINY, out=tmp_path, progress=False)
+    assert not (tmp_path / "log.csv").exists()
+
+
+def test_a_full_disk_is_said_before_any_work(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 2**20, 2**20 + 1))
+    with pytest.raises(OSError, match=r"MB are needed and 1.0 MB left: choose another disk"):
+        train(GAIN, pictures(), TINY.with_network(width=64), out=tmp_path, progress=False)
+    assert not (tmp_path / "log.csv").exists()
+
+
+def test_a_disk_that_becomes_full_is_named_and_leaves_the_last_checkpoint(tmp_path, killed):
+    with killed(after=4):
+        train(GAIN, pictures(), TINY, out=tmp_path, checkpoint_every=0, progress=False)
+    kept, limits = (tmp_path / "checkpoint.pt").read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, limits[1]))  # no file may become larger
+    try:
+        with pytest.raises(OSError, match="while this was written: .*checkpoint.pt"):
+            train(GAIN, pictures(), TINY, out=tmp_path, progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
+    assert not list(tmp_path.glob(".checkpoint*"))

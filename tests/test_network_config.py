@@ -39,3 +39,23 @@ def test_all_problems_are_said_at_once():
         assert part in str(refused.value)
     assert NetworkConfig(base="pyramid").normalised_by == "kernel"
     assert NetworkConfig(output="direct").last_is_zero is False
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 100_000}, "width must be positive whole numbers up to 4096.*got 100000"),
+        ({"width": True}, "width must be positive whole numbers"),
+        ({"dilations": (1,) * 20_000}, "dilations must be .* at most 64 of them"),
+        ({"dilations": 3}, "dilations must be .*got 3"),
+        ({"blocks": 1000}, "blocks must be positive whole numbers up to 64"),
+        ({"base": "pyramid", "widths": (4,) * 12}, "widths must be those of at most 8 levels, got 12"),
+        ({"tail": 1.5}, r"tail must lie in \[0, 4096\], got 1.5"),
+        ({"wrap": "64"}, "wrap must lie in"),
+        ({"generated": None}, "generated must be a str, got None"),
+        ({"relu": "no"}, "relu must be a bool, got 'no'"),
+    ],
+)
+def test_settings_of_another_kind_or_without_measure(change, message):
+    with pytest.raises(ValueError, match=message):
+        NetworkConfig(**change)

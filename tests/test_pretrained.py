@@ -29,7 +29,7 @@ def test_round_trip(tmp_path, network):
 
 
 def _rewritten(path, change):
-    """The same file with another form."""
+    """The same file with another form, and as older ones without a checksum."""
     import json
 
     from safetensors import safe_open
@@ -38,6 +38,7 @@ def _rewritten(path, change):
     with safe_open(path, "pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     form = json.loads(metadata["form"])
+    metadata.pop("sha256", None)
     change(form)
     save_file(tensors, path, metadata={**metadata, "form": json.dumps(form)})
     return path
@@ -94,6 +95,126 @@ def test_missing_truncated_and_wrong_files(tmp_path, network):
     save_file(tensors, path, metadata=metadata)
     with pytest.raises(ValueError, match="does not fit.*base_network.scale"):
         load_network(path)
+
+
+def _parts(path):
+    """The metadata and the tensors of a file."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def test_every_flipped_bit_of_the_data_is_noticed(tmp_path, network):
+    path = save_network(tmp_path / "net.safetensors", network)
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for position in range(start, len(whole), (len(whole) - start) // 40):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(ValueError, match="net.safetensors is damaged"):
+            load_network(path)
+
+
+def test_a_changed_range_is_noticed(tmp_path, network):
+    path = save_network(tmp_path / "net.safetensors", network)
+    path.write_bytes(path.read_bytes().replace(b"0.002", b"0.001", 1))
+    with pytest.raises(ValueError, match="net.safetensors is damaged"):
+        load_network(path)
+
+
+def test_swapped_and_exchanged_tensors_are_noticed(tmp_path, network):
+    from safetensors.torch import save_file
+
+    path = save_network(tmp_path / "net.safetensors", network)
+    metadata, tensors = _parts(path)
+    first, second = "base_network.scale", "base_network.shift"
+    for change in ({first: tensors[second], second: tensors[first]}, {first: tensors[first].half()}):
+        save_file({**tensors, **change}, path, metadata=metadata)
+        with pytest.raises(ValueError, match="is damaged"):
+            load_network(path)
+
+
+def test_files_without_a_checksum_are_read_but_hold_finite_floats_only(tmp_path, network):
+    from safetensors.torch import save_file
+
+    path = save_network(tmp_path / "net.safetensors", network)
+    metadata, tensors = _parts(path)
+    metadata.pop("sha256")
+    save_file(tensors, path, metadata=metadata)
+    image = torch.rand(1, 3, 20, 24)
+    assert torch.equal(load_network(path)(image, 0.05), network(image, 0.05))
+    name = "base_network.scale"
+    for wrong in (tensors[name] * torch.nan, tensors[name] / 0, tensors[name].int()):
+        save_file({**tensors, name: wrong}, path, metadata=metadata)
+        with pytest.raises(ValueError, match=f"net.safetensors holds .* in '{name}'"):
+            load_network(path)
+
+
+def test_weights_that_are_no_finite_floats_are_not_saved(tmp_path, network):
+    with torch.no_grad():
+        network.base_network.scale[0] = 1e6
+    save_network(tmp_path / "net.safetensors", network)
+    with pytest.raises(ValueError, match="the network in 16 bits holds NaN or infinity in 'base_network.scale'"):
+        save_network(tmp_path / "half.safetensors", network, half=True)
+    with torch.no_grad():
+        network.base_network.scale[0] = torch.nan
+    with pytest.raises(ValueError, match="the network holds NaN or infinity"):
+        save_network(tmp_path / "other.safetensors", network)
+    assert [file.name for file in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path, network):
+    card = {"name": "Größe", "seed": 3}
+    files = {save_network(tmp_path / f"{k}.safetensors", network, card=card).read_bytes() for k in range(8)}
+    assert len(files) == 1 and load_network(tmp_path / "0.safetensors").card == card
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_shipped_networks_have_a_checksum(name):
+    metadata, _ = _parts(Path(__file__).parents[1] / "dpo_lib" / "weights" / f"{name}.safetensors")
+    assert len(metadata["sha256"]) == 64
+
+
+WRONG_FORMS = (
+    lambda form: form["network"].update(width=100000),
+    lambda form: form["network"].update(width=4096, hidden=4096),
+    lambda form: form["network"].update(width="8"),
+    lambda form: form["network"].update(dilations=[1] * 20000),
+    lambda form: form["network"].update(dilations=3),
+    lambda form: form["network"].update(base="pyramid", widths=[4] * 40),
+    lambda form: form["network"].update(base="pyramid", widths=[4, 4], blocks=4000),
+    lambda form: form["network"].update(generated=None),
+    lambda form: form["network"].update(relu="no"),
+    lambda form: form["network"].update(tail="a"),
+    lambda form: form["network"].update(trunk=None),
+    lambda form: form.update(network=[]),
+    lambda form: form.pop("network"),
+    lambda form: form.pop("operators"),
+    lambda form: form.update(operators=["l0"]),
+    lambda form: form.update(operators={}),
+    lambda form: form.update(operators={"l0": [{"name": "lambda"}]}),
+    lambda form: form["operators"]["l0"][0].update(test_values=None),
+    lambda form: form["operators"]["l0"][0].update(low="a"),
+    lambda form: form["operators"]["l0"][0].update(colour=1),
+)
+
+
+@pytest.mark.parametrize("number", range(len(WRONG_FORMS)))
+def test_forms_that_make_no_network_are_named_before_one_is_built(tmp_path, network, number):
+    path = _rewritten(save_network(tmp_path / "net.safetensors", network), WRONG_FORMS[number])
+    with pytest.raises(ValueError, match="net.safetensors holds a network of an unknown form"):
+        load_network(path)
+
+
+def test_metadata_that_is_no_json_is_named(tmp_path, network):
+    from safetensors.torch import save_file
+
+    path = save_network(tmp_path / "net.safetensors", network)
+    metadata, tensors = _parts(path)
+    for change in ({"form": "{"}, {"card": "nothing"}, {"form": "[1]"}):
+        save_file(tensors, path, metadata={**metadata, **change})
+        with pytest.raises(ValueError, match="net.safetensors (is damaged|holds no network)"):
+            load_network(path)
 
 
 def test_a_failed_save_keeps_the_old_file(tmp_path, network, monkeypatch):

@@ -54,3 +54,14 @@ def test_devices_are_named_or_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match=r"device cuda:1 was asked for, but PyTorch .* finds 1 CUDA device"):
         device_name("cuda:1")
+
+
+def test_damaged_json_is_named(tmp_path):
+    (tmp_path / "headline.json").write_text('[{"name": "a", ')
+    with pytest.raises(ValueError, match="headline.json is damaged"):
+        add_headline(tmp_path / "headline.json", "00", [{"name": "b", "ours": 2}])
+
+
+def test_devices_without_numbers_are_refused():
+    with pytest.raises(ValueError, match="there is no device 'meta': choose cpu, cuda"):
+        device_name("meta")

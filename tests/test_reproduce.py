@@ -233,6 +233,18 @@ def test_an_unwritable_output_folder_is_said_first(checkout, tmp_path):
         run(checkout, out=tmp_path / "file")
 
 
+@pytest.mark.parametrize("saved_under", [{"name": "conda-env-mine-py", "language": "python"}, None])
+def test_a_notebook_saved_under_another_kernel_runs_in_this_one(tmp_path, saved_under):
+    write_notebook(tmp_path / "01_first.ipynb", "import sys; print(sys.executable)", parameters="scale = 'cpu'")
+    notebook = nbformat.read(tmp_path / "01_first.ipynb", as_version=4)
+    notebook.metadata.pop("kernelspec")
+    if saved_under:
+        notebook.metadata["kernelspec"] = {**saved_under, "display_name": "mine"}
+    nbformat.write(notebook, tmp_path / "01_first.ipynb")
+    execute_notebook(tmp_path / "01_first.ipynb", tmp_path / "out.ipynb", parameters={"scale": "smoke"})
+    assert outputs(tmp_path / "out.ipynb").strip() == sys.executable
+
+
 def test_missing_papermill(monkeypatch, checkout):
     monkeypatch.setitem(sys.modules, "papermill", None)
     with pytest.raises(ModuleNotFoundError, match=r"needs papermill: run make setup, or pip install 'dpo_lib\[noteb"):

@@ -17,6 +17,7 @@ from dpo_lib.commands.train import main
 from dpo_lib.images import save_image, to_tensor
 from dpo_lib.models.transfer import copy_weights
 from dpo_lib.training import build_network
+from dpo_lib.training.learner import Learner
 
 
 def test_beginning_with_another_networks_weights(tmp_path, capsys):
@@ -105,6 +106,51 @@ def test_a_killed_process_leaves_a_whole_checkpoint(tmp_path):
     rows = log.read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "20", "40"]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["files"][0]["sha256"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_leave_a_checkpoint_and_say_how_to_go_on(tmp_path, monkeypatch, capsys, number, code):
+    save_image(tmp_path / "images" / "one.png", pictures(1, 160, 160)[0])
+    words = ["--operator", "denoise", "--images", str(tmp_path / "images"), "--scale", "smoke", "--steps", "3"]
+    words += ["--width", "4", "--device", "cpu", "--out", str(tmp_path / "out")]
+    step, former = Learner.step, signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupted(self, batch, count):
+        signal.raise_signal(number)
+        return step(self, batch, count)
+
+    monkeypatch.setattr(Learner, "step", interrupted)
+    try:
+        assert main(words) == code
+    finally:
+        signal.signal(signal.SIGINT, former)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("interrupted: step 1 of 3 is kept in") and said.endswith("the same command continues")
+    assert not (tmp_path / "out" / "network.safetensors").exists()
+    monkeypatch.undo()
+    assert main(words) == 0 and "3 of 3 steps" in capsys.readouterr().out
+
+
+def test_time_for_no_step_writes_no_network(tmp_path, capsys):
+    save_image(tmp_path / "images" / "one.png", pictures(1, 160, 160)[0])
+    words = ["--operator", "denoise", "--images", str(tmp_path / "images"), "--scale", "smoke", "--device", "cpu"]
+    words += ["--out", str(tmp_path / "out"), "--minutes"]
+    with pytest.raises(SystemExit) as refused:
+        main([*words, "0"])
+    assert refused.value.code == 2 and "--minutes: expected a number above 0, got '0'" in capsys.readouterr().err
+    assert main([*words, "1e-9"]) == 3 and "no step was done in this time" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "network.safetensors").exists()
+
+
+def test_a_loss_that_diverges_and_networks_without_measure_are_one_line(tmp_path, capsys):
+    save_image(tmp_path / "images" / "one.png", pictures(1, 160, 160)[0])
+    words = ["--operator", "denoise", "--images", str(tmp_path / "images"), "--scale", "smoke", "--steps", "9"]
+    words += ["--device", "cpu", "--width", "4", "--out", str(tmp_path / "out")]
+    assert main([*words, "--learning-rate", "1e30"]) == 2
+    assert "error: the loss became" in capsys.readouterr().err
+    for wide in (["--width", "100000"], ["--width", "4096", "--hidden", "4096"]):
+        assert main([*words[:-4], "--out", str(tmp_path / "other"), *wide]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_an_image_removed_while_training_is_in_the_record(tmp_path, monkeypatch):

@@ -53,3 +53,8 @@ def test_wrong_words_for_what_is_generated():
     for where in ("conv", "conv(11)", "norm(10)", "norm(3).in", "conv(all).out", "conv(0)", ""):
         with pytest.raises(ValueError, match="generated must be"):
             joint(generated=where)
+
+
+def test_networks_too_large_for_a_machine_are_not_begun():
+    with pytest.raises(ValueError, match=r"a network of [\d,]+ numbers is too large, expected at most"):
+        joint(width=4096, hidden=4096)

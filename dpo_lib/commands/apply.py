@@ -8,7 +8,6 @@ dpo apply --model restoration4 --task denoise --value 25 scan.tif --out clean/  
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from ..apply import FORMATS, apply_to_files, image_function, output_paths
@@ -17,34 +16,27 @@ from ..models.parameterized import ParameterizedNetwork
 from ..models.pretrained import load_any
 from ..operators import OPERATORS, Operator
 from ..records import device_name
-from .parser import Parser, nearest
+from .parser import Parser, command, nearest
 
 
+@command("what is written is whole")
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib apply``: 0 if every photograph was done, 1 if some could not be, 2 if nothing was begun."""
     given = _parser().parse_args(arguments)
-    try:
-        device_name(given.device)  # an unknown device is said before anything is done
-        what: ParameterizedNetwork | Operator
-        if given.model:
-            what = load_any(given.model, device=given.device)
-        elif given.operator in OPERATORS:
-            what = OPERATORS[given.operator]
-        else:
-            hint = nearest(given.operator, OPERATORS)
-            raise ValueError(f"there is no operator {given.operator!r}{hint}: choose from {', '.join(OPERATORS)}")
-        function, description = image_function(what, given.value, task=given.task)
-        pairs = output_paths(given.photographs, given.out, file_format=given.format, overwrite=given.overwrite)
-        out = writable_folder(given.out, apart_from=given.photographs)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    device_name(given.device)  # an unknown device is said before anything is done
+    what: ParameterizedNetwork | Operator
+    if given.model:
+        what = load_any(given.model, device=given.device)
+    elif given.operator in OPERATORS:
+        what = OPERATORS[given.operator]
+    else:
+        hint = nearest(given.operator, OPERATORS)
+        raise ValueError(f"there is no operator {given.operator!r}{hint}: choose from {', '.join(OPERATORS)}")
+    function, description = image_function(what, given.value, task=given.task)
+    pairs = output_paths(given.photographs, given.out, file_format=given.format, overwrite=given.overwrite)
+    out = writable_folder(given.out, apart_from=given.photographs)
     print(f"{description}, {len(pairs)} photograph(s)", flush=True)
-    try:
-        done = apply_to_files(function, pairs, device=given.device, progress=True)
-    except KeyboardInterrupt:
-        print("interrupted: what is written is whole", file=sys.stderr)
-        return 130
+    done = apply_to_files(function, pairs, device=given.device, progress=True)
     print(f"wrote {len(done.written)} of {len(pairs)} to {out}" + (f", skipped {len(done.failed)}" * bool(done.failed)))
     return 1 if done.failed else 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from ..models.pretrained import load_any
 from ..operators import OPERATORS
 from ..operators.operator import Operator
 from ..records import device_name, provenance, write_rows
-from .parser import Parser
+from .parser import Parser, at_least_one, command
 
 
+@command("nothing was written, the same command begins anew")
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib evaluate``: measure a network on a folder of images and write the rows.
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m dpo_lib evaluate", description=main.__doc__)
     parser.add_argument("--model", required=True, help="name of a pretrained network, or a .safetensors file")
     parser.add_argument("--images", required=True, help="folder of test images")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th file in string order")
+    parser.add_argument("--every", type=at_least_one, default=1, help="take every n-th file in string order")
     parser.add_argument("--out", required=True, help="CSV file to write; a JSON with all settings goes beside it")
     parser.add_argument("--values", type=float, nargs="+", help="parameter values (default: the paper's)")
     parser.add_argument("--set-name", help="name of the image set, for the record (default: the folder's name)")
@@ -34,22 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--targets", help="folder that keeps the operators' answers for the next network")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    try:
-        out = writable_file(given.out, apart_from=[given.images])
-        if out.suffix.lower() == ".json":
-            raise ValueError(f"output file {out} would be replaced by its record: give a name that ends in .csv")
-        device_name(given.device)  # an unknown device is said before anything is done
-        network = load_any(given.model, device=given.device)
-        operators = _chosen(network, given.operator)
-        if given.values and len(operators) > 1:
-            raise ValueError(f"--values needs one operator, got {len(operators)}: choose one with --operator")
-        paths = image_files(given.images)[:: given.every]
-        images, files = named_images(paths, root=given.images, minimum_size=MINIMUM_SIZE)
-        settings = {name: getattr(given, name) for name in ("values", "device", "seed", "targets")} | {"progress": True}
-        tables = [evaluate(network, operator, images, **settings) for operator in operators]
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    out = writable_file(given.out, apart_from=[given.images])
+    if out.suffix.lower() == ".json":
+        raise ValueError(f"output file {out} would be replaced by its record: give a name that ends in .csv")
+    device_name(given.device)  # an unknown device is said before anything is done
+    network = load_any(given.model, device=given.device)
+    operators = _chosen(network, given.operator)
+    if given.values and len(operators) > 1:
+        raise ValueError(f"--values needs one operator, got {len(operators)}: choose one with --operator")
+    paths = image_files(given.images)[:: given.every]
+    images, files = named_images(paths, root=given.images, minimum_size=MINIMUM_SIZE)
+    settings = {name: getattr(given, name) for name in ("values", "device", "seed", "targets")} | {"progress": True}
+    tables = [evaluate(network, operator, images, **settings) for operator in operators]
     facts = provenance(
         command=f"python -m dpo_lib evaluate --model {Path(given.model).name} --every {given.every} "
         f"--seed {given.seed}",

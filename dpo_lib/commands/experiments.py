@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,22 +23,16 @@ from ..experiments.run import Runner
 from ..experiments.store import State, Store
 from ..records import device_name, project_folder
 from ..training.config import SCALES, Phase
-from .parser import Parser
+from .parser import Parser, command
 
 
+@command()
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib experiments``: 0 if all is finished, 1 after a failure, 2 if nothing could be run, 3 if the
     time limit was reached (the same command continues).
     """
     given = _parser().parse_args(arguments)
-    try:
-        return given.command(given)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues", file=sys.stderr)
-        return 130
+    return given.command(given)
 
 
 def _list(given) -> int:
@@ -114,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m dpo_lib experiments", description="The paper's tables, as runs.")
     commands = parser.add_subparsers(required=True, metavar="list | run | status | collect")
 
-    def command(function, about: str, ids: str | None = None):
+    def add_command(function, about: str, ids: str | None = None):
         added = commands.add_parser(function.__name__[1:], help=about)
         added.set_defaults(command=function)
         if ids:
@@ -126,11 +119,11 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument("--scale", choices=SCALES, help="budget (run: laptop; others: default all)")
         return added
 
-    add = command(_list, "the experiments", "*").add_argument
+    add = add_command(_list, "the experiments", "*").add_argument
     add("--networks", action="store_true", help="only the ids of what is trained, one a line")
-    command(_status, "what is finished", "*")
-    command(_collect, "one CSV per table")
-    run = command(_run, "train and measure what is missing", "+")
+    add_command(_status, "what is finished", "*")
+    add_command(_collect, "one CSV per table")
+    run = add_command(_run, "train and measure what is missing", "+")
     run.set_defaults(scale="laptop")
     add = run.add_argument
     add("--images", nargs="+", default=[], metavar="DIR", help="folders of training photographs")

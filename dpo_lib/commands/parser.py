@@ -1,12 +1,49 @@
-"""An argument parser that answers a slip of the pen in one line, with the nearest word that it knows."""
+"""What all commands share: errors in one line, of the options with the nearest known word, and exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
+
+from ..processes import interruptible
+
+Main = Callable[..., int]
+
+
+def command(after: str = "the same command continues") -> Callable[[Main], Main]:
+    """Decorate a command's main function: what goes wrong is one line on stderr and an exit code.
+
+    Parameters
+    ----------
+    after : str
+        How to go on after Ctrl-C (exit code 130) or SIGTERM (143). Bad input ends with 2.
+    """
+
+    def decorate(main: Main) -> Main:
+        @functools.wraps(main)
+        def guarded(arguments: Sequence[str] | None = None) -> int:
+            try:
+                with interruptible():
+                    return main(arguments)
+            except (ValueError, OSError, ArithmeticError, MemoryError, ModuleNotFoundError) as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 2
+            except RuntimeError as error:
+                if "memory" not in str(error):
+                    raise
+                print("error: memory is too short: choose smaller pictures, batches or networks", file=sys.stderr)
+                return 2
+            except KeyboardInterrupt as stop:
+                print(f"interrupted: {f'{stop}, ' * bool(stop.args)}{after}", file=sys.stderr)
+                return getattr(stop, "code", 130)
+
+        return guarded
+
+    return decorate
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,3 +102,29 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     found = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {found[0]}?)" if found else ""
+
+
+def at_least_one(text: str) -> int:
+    """An option's whole number from 1.
+
+    >>> at_least_one("3")
+    3
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """An option's finite number above 0.
+
+    >>> positive("0.5")
+    0.5
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Sequence
 
 from ..notebooks import reproduce
-from .parser import Parser
+from .parser import Parser, command
 
 SCALES = ("smoke", "cpu", "paper")
 
 
+@command("finished notebooks are kept, run again to continue")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Execute the notebooks and report; the exit code is in the parser's epilog."""
     parser = Parser(
@@ -32,17 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     parameters = {name: _parsed(value) for name, value in given.p}
     parameters |= {name: getattr(given, name) for name in ("scale", "train", "device") if getattr(given, name)}
-    try:
-        _check_device(given.device)
-        wrong = reproduce(
-            only=given.only, parameters=parameters, out=given.out, pdf=given.pdf, refresh=given.refresh, say=_say
-        )
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: finished notebooks are kept, run again to continue", file=sys.stderr)
-        return 130
+    _check_device(given.device)
+    wrong = reproduce(
+        only=given.only, parameters=parameters, out=given.out, pdf=given.pdf, refresh=given.refresh, say=_say
+    )
     return 1 if wrong else 0
 
 

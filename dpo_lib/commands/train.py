@@ -22,7 +22,7 @@ from ..records import device_name
 from ..training.card import save_run
 from ..training.config import SCALES, Phase, TrainConfig
 from ..training.trainers import train
-from .parser import Parser
+from .parser import Parser, at_least_one, command, positive
 
 TRAINING_HELP = {
     "steps": "optimiser steps",
@@ -59,23 +59,27 @@ NETWORK_HELP = {
 }
 
 
+@command()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m dpo_lib train``: train on a folder of images; call again with the same words to go on."""
+    """``python -m dpo_lib train``: train on a folder of images; call again with the same words to go on.
+
+    Exit codes: 0, there is a network (of fewer steps, if the time limit was reached); 2, bad input; 3, the time limit
+    came before the first step.
+    """
     given = _parser().parse_args(arguments)
-    try:
-        operators, config = _operators_named(given.operator, given.rain), config_of(given)
-        device_name(given.device)  # an unknown device is said before anything is done
-        out = writable_folder(given.out, apart_from=given.images)
-        images, files = named_images([file for folder in given.images for file in image_files(folder)])
-        initial = None if given.initial is None else load_any(given.initial)
-        targets = given.targets or out.parent / "targets"
-        settings: dict[str, Any] = {"device": given.device, "minutes": given.minutes, "jobs": given.jobs}
-        result = train(operators, list(images.values()), config, out=out, initial=initial, targets=targets, **settings)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    operators, config = _operators_named(given.operator, given.rain), config_of(given)
+    device_name(given.device)  # an unknown device is said before anything is done
+    out = writable_folder(given.out, apart_from=given.images)
+    images, files = named_images([file for folder in given.images for file in image_files(folder)])
+    initial = None if given.initial is None else load_any(given.initial)
+    targets = given.targets or out.parent / "targets"
+    settings: dict[str, Any] = {"device": given.device, "minutes": given.minutes, "jobs": given.jobs}
+    result = train(operators, list(images.values()), config, out=out, initial=initial, targets=targets, **settings)
     if not result.leads:
         return 0
+    if not result.steps:
+        print("no step was done in this time, the same command continues", file=sys.stderr)
+        return 3
     rain = None if given.rain is None else "of pairs"
     facts: dict[str, Any] = {"name": given.name or "", "rain": rain, "initial": initial}
     path = save_run(out, result, config, files=files, images=len(images), **facts)
@@ -92,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", required=True, help="folder for the network, checkpoint, log and record")
     add("--scale", default="laptop", choices=SCALES, help="budget (default: laptop)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    add("--minutes", type=float, help="stop cleanly after so long; call again to go on")
+    add("--minutes", type=positive, help="stop cleanly after so long; call again to go on")
     add("--values", type=float, nargs="+", help="train on these parameter values only")
     add(
         "--phases", nargs="+", metavar="SHARE,SHRINK,CROP,BATCH",
@@ -101,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--rain", metavar="DIR", help="folder of rain pairs with pairs.csv, for deraining (default: synthetic rain)")
     add("--initial", help="begin with these weights: the name of a pretrained network, or a .safetensors file")
     add("--targets", metavar="DIR", help="folder that keeps the operators' answers (default: targets, beside --out)")
-    add("--jobs", type=int, default=os.cpu_count(), help="processes that compute those answers (default: all cores)")
+    about = "processes that compute those answers (default: all cores)"
+    add("--jobs", type=at_least_one, default=os.cpu_count(), help=about)
     add_settings(parser.add_argument_group("changes to the scale's settings"), TrainConfig, TRAINING_HELP)
     add_settings(parser.add_argument_group("changes to the network"), NetworkConfig, NETWORK_HELP)
     return parser

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -19,22 +17,18 @@ from ..data.rain import rain_of_pairs
 from ..data.sources import image_files, named_images
 from ..data.test_sets import usual_sets
 from ..evaluation import evaluate, summarise
-from ..files import sha256_of, writable_folder
+from ..files import locked, sha256_of
 from ..models.parameterized import ParameterizedNetwork
 from ..models.pretrained import load_any, load_network
 from ..models.transfer import base_at_mid_range
 from ..parameters import Value
-from ..records import device_name, provenance, write_json, write_rows
+from ..processes import child_processes
+from ..records import device_name, provenance, read_json, write_json, write_rows
 from ..training.card import described, save_run
 from ..training.config import TrainConfig
 from ..training.trainers import train
 from .catalogue import EXPERIMENTS, Entry, Experiment
 from .store import State, Store, comparable
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two processes from one folder there
-    fcntl = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -89,8 +83,7 @@ class Runner:
         if not self.images and not all(self.store.has_networks(entry) for entry in entries):
             raise ValueError("training needs images: name their folders with --images")
         apart = [entry for entry in entries if jobs > 1 and entry.trains]
-        threads, context = max(1, torch.get_num_threads() // jobs), multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        with child_processes(jobs, threads=max(1, torch.get_num_threads() // jobs)) as pool:
             states = pool.map(replace(self, progress=False).run, apart)
             outcomes = {entry.id: state for entry, state in zip(apart, states, strict=True)}
         return outcomes | {entry.id: self.run(entry) for entry in entries if entry.id not in outcomes}
@@ -165,7 +158,11 @@ class Runner:
         kept = folder / "measured.json"
         shown = {name: [*images.images, *images.files] for name, images in sets.items()}
         made_by = {"network": sha256_of(folder / "network.safetensors"), "sets": shown}
-        found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        try:
+            found = read_json(kept) if kept.exists() else {}
+        except ValueError as error:
+            found = {}
+            warnings.warn(f"{error}: it is measured again", stacklevel=2)
         measured = found["rows"] if found.get("facts") == made_by else {}
         tables, network = [], network.to(self.device)
         for operator, values, told in experiment.tests:
@@ -185,7 +182,7 @@ class Runner:
         if experiment.trains:
             write_rows(folder / "rows.csv", [row for rows in tables for row in rows])
         return {
-            **json.loads((folder / "run.json").read_text(encoding="utf-8")),
+            **read_json(folder / "run.json"),
             **provenance(id=experiment.id, seed=self.store.seed, same_as=experiment.same_as),
             "trained": {key: network.card[key] for key in ("date", "commit")},
             "measured_on": {
@@ -217,18 +214,6 @@ def training_images(folders: tuple[str, ...]) -> tuple[list[np.ndarray], list[di
     """Training images, and their names and hashes; read once for all experiments of a process."""
     images, files = named_images([file for folder in folders for file in image_files(folder)])
     return list(images.values()), files
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, where the system can; a BlockingIOError says that another process does."""
-    with open(writable_folder(folder) / "lock", "w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BlockingIOError(f"another process is at work in {folder}") from error
-        yield
 
 
 def _summary(rows: list[dict]) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import os
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..evaluation import summarise
-from ..records import read_rows
+from ..records import read_json, read_rows
 from . import paper
 
 PLACES = (("table1", "numerous"), ("table2", "numerous"), ("table3", "1 operator"))  # of a network for one operator
@@ -33,7 +32,7 @@ def shipped_table(folder: str | os.PathLike, names: Sequence[str]) -> list[dict]
         path = Path(folder) / f"{name}.csv"
         if not path.exists():
             continue
-        scale = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["model"]["scale"]
+        scale = read_json(path.with_suffix(".json"))["model"]["scale"]
         for row in summarise(read_rows(path)):
             keys = [(*place, name, row["value"]) for place in PLACES]
             rows.append({

@@ -13,6 +13,7 @@ RESCALINGS = ("linear", "log")
 OPERATOR_CODES = ("number", "one_hot", "embedding")
 MODELS = ("decoupled", "input_channels", "film", "base_only", "interpolation", "adafm")
 TUPLES = ("dilations", "widths", "trunk")
+LAYERS, LEVELS = 64, 8  # at most
 
 
 @dataclass(frozen=True)
@@ -74,24 +75,39 @@ class NetworkConfig:
         problems = [
             f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
             for name, known in choices.items()
-            if getattr(self, name) not in known
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in known
         ]
         for name in TUPLES:
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.normalisation not in ("", *NORMALISATIONS):
+            given = getattr(self, name)
+            object.__setattr__(self, name, tuple(given) if isinstance(given, list) else given)
+        if not isinstance(self.normalisation, str) or self.normalisation not in ("", *NORMALISATIONS):
             problems.append(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {self.normalisation!r}")
         if self.base == "dilated" and self.normalisation == "kernel":
             problems.append("the dilated base network has instance normalisation only")
-        counts = {"width": [self.width], "dilations": self.dilations, "widths": self.widths, "blocks": [self.blocks]}
-        counts["trunk"] = self.trunk or [1]
+        counts = {  # and the largest that makes sense: more would take minutes to build, or all memory
+            "width": ((self.width,), 4096), "dilations": (self.dilations, 256), "widths": (self.widths, 4096),
+            "blocks": ((self.blocks,), LAYERS), "trunk": (self.trunk or (1,), 4096),
+        }  # fmt: skip
         problems += [
-            f"{name} must be positive whole numbers, got {getattr(self, name)}"
-            for name, numbers in counts.items()
-            if not numbers or not all(isinstance(n, int) and 1 <= n <= 4096 for n in numbers)
+            f"{name} must be positive whole numbers up to {most}, at most {LAYERS} of them, got {getattr(self, name)!r}"
+            for name, (numbers, most) in counts.items()
+            if not isinstance(numbers, tuple)
+            or not 1 <= len(numbers) <= LAYERS
+            or not all(type(n) is int and 1 <= n <= most for n in numbers)
         ]
-        sizes = {"tail": self.tail, "hidden": self.hidden, "wrap": self.wrap or 0}
+        if isinstance(self.widths, tuple) and len(self.widths) > LEVELS:
+            problems.append(f"widths must be those of at most {LEVELS} levels, got {len(self.widths)}")
+        sizes = {"tail": self.tail, "hidden": self.hidden, "wrap": 0 if self.wrap is None else self.wrap}
         problems += [
-            f"{name} must lie in [0, 4096], got {size}" for name, size in sizes.items() if not 0 <= size <= 4096
+            f"{name} must lie in [0, 4096], got {size!r}"
+            for name, size in sizes.items()
+            if type(size) is not int or not 0 <= size <= 4096
+        ]
+        kinds = {"depthwise": bool, "relu": bool, "generated": str}
+        problems += [
+            f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}"
+            for name, kind in kinds.items()
+            if type(getattr(self, name)) is not kind
         ]
         if problems:
             raise ValueError("; ".join(problems))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
 import torch
 
+from ..checks import FLOATS
 from ..files import write_atomically
 from ..parameters import Parameter
 from .baselines import InputChannelNetwork, build_model
@@ -34,9 +37,16 @@ def save_network(
         How it was trained: anything that JSON can hold; comes back as ``network.card``.
     half : bool
         Store 16-bit numbers.
-    """
-    from safetensors.torch import save_file
 
+    Raises
+    ------
+    TypeError
+        A network of another form.
+    ValueError
+        Weights that are no finite floats, or none in 16 bits.
+    OSError
+        It cannot be written there; an older file is still whole.
+    """
     if type(network) not in FORMS:
         forms = ", ".join(form.__name__ for form in FORMS)
         raise TypeError(f"expected a network of one of the forms {forms}, got {type(network).__name__}")
@@ -45,14 +55,50 @@ def save_network(
         "operators": {name: [asdict(p) for p in parameters] for name, parameters in network.operators.items()},
         "network": asdict(network.config),
     }
+    _check_tensors(network.state_dict(), "the network")
     tensors = {
         name: tensor.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
         for name, tensor in network.state_dict().items()
     }
-    metadata = {"form": json.dumps(form), "card": json.dumps(card or {})}
+    _check_tensors(tensors, f"the network in {16 if half else 32} bits")
+    return write_tensors(path, tensors, {"form": json.dumps(form), "card": json.dumps(card or {})})
+
+
+def write_tensors(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Path:
+    """Write a safetensors file with a checksum; the same content always gives the same bytes."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path, metadata = Path(path), {**metadata, "sha256": checksum(tensors, metadata["form"])}
     with write_atomically(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-    return Path(path)
+        try:
+            save_file(dict(tensors), temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written ({error}): choose another place") from error
+        content = temporary.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+        header["__metadata__"] = dict(sorted(metadata.items()))  # safetensors writes it in any order
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % 8)
+        temporary.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    return path
+
+
+def checksum(tensors: Mapping[str, torch.Tensor], form: str) -> str:
+    """SHA-256 of what a network answers by: its form, and its tensors' names, dtypes, shapes and bytes (on the CPU)."""
+    digest = hashlib.sha256(form.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_tensors(tensors: Mapping[str, torch.Tensor], owner: object) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATS or not bool(tensor.isfinite().all()):
+            wrong = "NaN or infinity" if tensor.dtype in FLOATS else f"numbers of the kind {tensor.dtype}"
+            raise ValueError(f"{owner} holds {wrong} in {name!r}, expected finite floats: train it again")
 
 
 def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> ParameterizedNetwork:
@@ -63,7 +109,8 @@ def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu")
     FileNotFoundError
         No such file.
     ValueError
-        The file is damaged, or not one of ours; says what is wrong with it.
+        The file is damaged, or not one of ours; says what is wrong with it. Files of earlier versions have no checksum
+        and are read without this check.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -74,19 +121,20 @@ def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
+        form, card = (json.loads(metadata.get(key, "{}")) for key in ("form", "card"))
+    except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file ({error}): fetch or train it again") from error
-    form = json.loads(metadata.get("form", "{}"))
-    if form.get("format") != FORMAT:
-        raise ValueError(f"{path} holds no network of this library (format {form.get('format')!r}, not {FORMAT!r})")
-    operators = {
-        name: [Parameter(**{**p, "test_values": tuple(p["test_values"])}) for p in parameters]
-        for name, parameters in form["operators"].items()
-    }
-    stored = {"model": form.get("kind", "decoupled"), **form["network"]}  # "kind": files of the first version
+    if not isinstance(form, dict) or form.get("format") != FORMAT:
+        found = form.get("format") if isinstance(form, dict) else form
+        raise ValueError(f"{path} holds no network of this library (format {found!r}, not {FORMAT!r})")
     try:
+        operators = {
+            name: [Parameter(**{**p, "test_values": tuple(p["test_values"])}) for p in parameters]
+            for name, parameters in form["operators"].items()
+        }
+        stored = {"model": form.get("kind", "decoupled"), **form["network"]}  # "kind": files of the first version
         network = build_model(operators, NetworkConfig.from_file(stored))
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} holds a network of an unknown form: {error}") from error
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -96,8 +144,11 @@ def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu")
             f"{path} does not fit the network it describes: {len(wrong)} tensor(s) missing, unknown or of another "
             f"shape, first {wrong[0]!r}: fetch or train it again"
         )
+    if metadata.get("sha256", known := checksum(tensors, metadata["form"])) != known:
+        raise ValueError(f"{path} is damaged (its content is not that of its checksum): fetch or train it again")
+    _check_tensors(tensors, path)
     network.load_state_dict(tensors)
-    network.card = json.loads(metadata.get("card", "{}"))
+    network.card = card if isinstance(card, dict) else {}
     return network.eval().requires_grad_(False).to(device)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from .base_network import BaseNetwork
 from .layers import Convolution
 
+LARGEST = 2**28  # numbers, 1 GB; the paper's largest network has 50 million
 CODE_SPREAD = 0.3  # how far the ends of the code's range start from the middle, in parts of the weight
 
 
@@ -126,6 +127,13 @@ class WeightLearningNetwork(nn.Module):
         self.fixed = nn.ParameterDict()
         variance = 1 if base_network.normalisation == "kernel" else 2
         whole = {tensor.layer for tensor in self.generated if tensor.kind == "conv" and not tensor.part}
+        sizes = [math.prod(self._shape(tensor)) * (1 + (hidden or codes)) for tensor in self.generated]
+        sizes += [math.prod(layer.weight_shape) for k, layer in enumerate(self.layers, 1) if k not in whole]
+        if sum(sizes) > LARGEST:
+            raise ValueError(
+                f"a network of {sum(sizes):,} numbers is too large, expected at most {LARGEST:,}: use fewer channels, "
+                "hidden units or generated tensors"
+            )
         deviations = [math.sqrt(variance / layer.fan_in) for layer in self.layers]
         if last_is_zero:
             deviations[-1] = 0.0

@@ -10,14 +10,13 @@ Everything follows from the seeds and the step, so that a run that was killed fi
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import os
 import pickle
 import sys
 import time
 import zlib
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +29,7 @@ from ..images import shrink_image, to_tensor
 from ..operators.cached import kept_targets
 from ..operators.operator import Operator, Operators, as_operators
 from ..parameters import as_gamma
+from ..processes import child_processes
 from ..randomness import seeded
 
 MEMORY_SHARE = 0.25  # of the machine's memory, that targets may take
@@ -297,23 +297,17 @@ class TargetBank:
         if self.folder is None or jobs < 2 or self.device.type != "cpu" or not _picklable(self.operators):
             yield from ((entry, self._target(entry)) for entry in entries)
             return
-        context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads' locks
-        with ProcessPoolExecutor(
-            jobs, mp_context=context, initializer=functools.partial(torch.set_num_threads, 1)
-        ) as pool:
-            try:
-                waiting = {}
-                for entry in entries:
-                    image = self.images[entry.image]
-                    work = (entry.operator, self.folder, image, self.shrink, entry.change, entry.value)
-                    waiting[pool.submit(_compute_apart, *work)] = entry
-                    if len(waiting) >= 4 * jobs:
-                        done = next(as_completed(waiting))
-                        yield waiting.pop(done), torch.from_numpy(done.result())
-                for done in as_completed(waiting):
-                    yield waiting[done], torch.from_numpy(done.result())
-            finally:
-                pool.shutdown(cancel_futures=True)
+        with child_processes(jobs, threads=1) as pool:
+            waiting = {}
+            for entry in entries:
+                image = self.images[entry.image]
+                work = (entry.operator, self.folder, image, self.shrink, entry.change, entry.value)
+                waiting[pool.submit(_compute_apart, *work)] = entry
+                if len(waiting) >= 4 * jobs:
+                    done = next(as_completed(waiting))
+                    yield waiting.pop(done), torch.from_numpy(done.result())
+            for done in as_completed(waiting):
+                yield waiting[done], torch.from_numpy(done.result())
 
 
 def _chosen(values: Sequence[float], operators: Sequence[Operator]) -> torch.Tensor:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +18,7 @@ import torch
 from ..files import write_atomically
 from ..operators.cached import source_of
 from ..operators.operator import Operator
+from ..records import read_table
 from .config import TrainConfig
 
 LOG_COLUMNS = ("step", "samples", "loss", "psnr_db", "learning_rate", "seconds")
@@ -29,8 +33,13 @@ class RunLog:
             return
         rows = []
         if path.exists() and keep_until:
-            with open(path, newline="") as file:
-                rows = [row for row in list(csv.reader(file))[1:] if row and int(row[0]) <= keep_until]
+            try:
+                table = read_table(path)  # what a killed process wrote half is named and left out
+            except ValueError as error:
+                table = []
+                warnings.warn(f"{error}: a new log is begun", stacklevel=2)
+            rows = [list(row.values()) for row in table if row.get("step", "").isdigit()]
+            rows = [row for row in rows if int(row[0]) <= keep_until]
         with write_atomically(path) as temporary, open(temporary, "w", newline="") as file:
             csv.writer(file).writerows([LOG_COLUMNS, *rows])
 
@@ -75,7 +84,9 @@ def save_checkpoint(path: Path, *, run: dict, modules: Mapping, state: dict) -> 
     """Write the identity `run`, the state of the `modules` (networks, optimiser) and the counters `state`."""
     with write_atomically(path) as temporary:
         contents = {name: module.state_dict() for name, module in modules.items()}
-        torch.save({"identity": json.dumps(run, sort_keys=True), **contents, "state": state}, temporary)
+        buffer = io.BytesIO()  # on a full disk torch's own writer says nothing of the disk
+        torch.save({"identity": json.dumps(run, sort_keys=True), **contents, "state": state}, buffer)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path, *, run: dict, modules: Mapping, state: dict) -> None:
@@ -87,16 +98,26 @@ def load_checkpoint(path: Path, *, run: dict, modules: Mapping, state: dict) -> 
         The file cannot be read, or belongs to a run with other settings.
     """
     try:
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():  # torch does not look at its checksums
+                raise ValueError(f"{damaged} is damaged")
         saved = torch.load(path, map_location="cpu", weights_only=True)
         found = json.loads(saved["identity"])
     except Exception as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({error}): move it away to start anew") from error
+        raise _unreadable(path, error) from error
     different = differences(found, run)
     if different:
         raise ValueError(
             f"{path} belongs to another run ({'; '.join(different[:5])}): choose another output folder, "
             "or move it away to start anew"
         )
-    for name, module in modules.items():
-        module.load_state_dict(saved[name])
-    state.update(saved["state"])
+    try:
+        for name, module in modules.items():
+            module.load_state_dict(saved[name])
+        state.update(saved["state"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is not a readable checkpoint ({error}): move it away to start anew")

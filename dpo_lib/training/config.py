@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,20 @@ TRAINED = ("all", "norm")
 PRECISIONS = ("auto", "float32", "bfloat16")
 DILATED = NetworkConfig()
 PYRAMID = NetworkConfig(base="pyramid", widths=(24, 48, 72, 96, 96), generated="conv(all)+norm(all)")
+
+
+WHOLE = ("steps", "entries_per_image", "value_levels", "same_value", "targets_seed", "seed")
+REAL = ("learning_rate", "muon_learning_rate", "warmup", "weight_decay", "gradient_clip", "ema", "recoloured")
+
+
+def _check_numbers(config: object, *, whole: Sequence[str], real: Sequence[str]) -> None:
+    for names, kind, what, below in ((whole, int, "a whole number", 2**63), (real, (int, float), "finite", 1e100)):
+        for name in names:
+            value = getattr(config, name)
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise TypeError(f"{name} must be {what}, got {value!r}")
+            if not abs(value) < below:
+                raise ValueError(f"{name} must be {what}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class Phase:
     batch_size: int
 
     def __post_init__(self):
+        _check_numbers(self, whole=("crop", "batch_size"), real=("share", "shrink"))
         if not (0 < self.share <= 1 and 0 < self.shrink <= 1 and self.crop >= 16 and self.batch_size >= 1):
             raise ValueError(
                 f"a phase needs 0 < share <= 1, 0 < shrink <= 1, crop >= 16 and batch_size >= 1, got {self}"
@@ -130,11 +146,14 @@ class TrainConfig:
     trained: str = "all"
 
     def __post_init__(self):
+        _check_numbers(self, whole=WHOLE, real=REAL)
+        if not isinstance(self.network, NetworkConfig) or not all(isinstance(phase, Phase) for phase in self.phases):
+            raise TypeError(f"network must be a NetworkConfig and phases Phases, got {self.network} and {self.phases}")
         choices = {"loss": LOSSES, "optimizer": OPTIMIZERS, "trained": TRAINED, "precision": PRECISIONS}
         problems = [
             f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
             for name, known in choices.items()
-            if getattr(self, name) not in known
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in known
         ]
         if self.steps < 1:
             problems.append(f"steps must be at least 1, got {self.steps}")
@@ -151,9 +170,11 @@ class TrainConfig:
             )
         if not 0 <= self.recoloured <= 1:
             problems.append(f"recoloured must lie in [0, 1], got {self.recoloured}")
+        if min(self.seed, self.targets_seed) < 0:
+            problems.append(f"seeds must not be negative, got {self.seed} and {self.targets_seed}")
         if self.entries_per_image < 1:
             problems.append(f"entries_per_image must be at least 1, got {self.entries_per_image}")
-        if self.bank_size is not None and self.bank_size < 1:
+        if self.bank_size is not None and (type(self.bank_size) is not int or self.bank_size < 1):
             problems.append(f"bank_size must be at least 1 or None, got {self.bank_size}")
         if problems:
             raise ValueError("; ".join(problems))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..files import writable_folder
+from ..files import locked, writable_folder
+from ..images import as_batch
 from ..models.parameterized import ParameterizedNetwork
 from ..operators.operator import Operators, as_operators
+from ..processes import signals_wait
 from ..randomness import seeded
 from .bank import TargetBank
 from .checkpoints import RunLog, identity, load_checkpoint, save_checkpoint
@@ -23,6 +27,7 @@ from .learner import Learner
 from .workers import Workers
 
 LOG_EVERY = 20  # steps
+CHECKPOINT_BYTES = 20  # per number of a network: itself, its average, the optimiser's two, and the finished file
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def train(
         Default: the "laptop" scale.
     out : path, optional
         Folder for ``checkpoint.pt`` and ``log.csv``. A checkpoint found there is gone on with: a run that was
-        killed ends with the same weights as one that was not.
+        killed ends with the same weights as one that was not. Ctrl-C ends a step first, and leaves a checkpoint.
     device : str or torch.device
     minutes : float, optional
         Stop cleanly after so long, before all steps are done; call again to go on.
@@ -86,51 +91,83 @@ def train(
 
     Raises
     ------
-    ValueError
-        No usable image; a checkpoint of another configuration in `out`; an `initial` network of another form; a batch
-        that `torchrun`'s processes cannot share evenly.
+    TypeError, ValueError
+        Not an image (by its number), or none that is large enough; a checkpoint of another configuration in `out`; an
+        `initial` network of another form; a batch that `torchrun`'s processes cannot share evenly.
     OSError
-        `out` cannot be written (said before any work is done).
+        `out` cannot be written, has no room for the checkpoint, or belongs to another process (said before any work
+        is done); or a disk became full: the last checkpoint is still whole.
     """
     config = config or SCALES["laptop"]
     operators, workers = as_operators(operators), Workers.join(torch.device(device))
-    device, progress = workers.device, progress and workers.leads
+    progress = progress and workers.leads
+    for number, image in enumerate(images):
+        _check_training_image(image, number)
     workers.check_batches([phase.batch_size for phase in config.phases])
-    out = None if out is None else writable_folder(out)
-    learner = Learner(operators, config, device, initial, workers)
-    state: dict[str, Any] = {"step": 0, "samples": 0, "seconds": 0.0}
-    kept = {"run": identity(operators, images, config), "modules": learner.modules, "state": state}
+    out = None if out is None else Path(out)
+    with contextlib.nullcontext() if out is None or not workers.leads else locked(out, "training.lock"):
+        learner = Learner(operators, config, workers.device, initial, workers)
+        if out is not None:
+            numbers = sum(tensor.numel() for tensor in learner.network.state_dict().values())
+            writable_folder(out, room=CHECKPOINT_BYTES * numbers)
+        base = learner.average.base_network
+        crops = {"step": 1 if base.wrap or not base.unshuffles else base.step, "torus": base.wrap > 0}
+        banks = _Banks(operators, images, config, workers, progress, targets, jobs, crops)
+        return _run(learner, banks, out, minutes, checkpoint_every)
+
+
+def _check_training_image(image: np.ndarray, number: int) -> None:
+    try:
+        if not isinstance(image, np.ndarray) or image.ndim != 3:
+            raise TypeError(f"expected an array (H, W, 3), got {getattr(image, 'shape', type(image).__name__)}")
+        as_batch(image[:1, :1] if image.dtype == np.uint8 else image)  # 8 bits have no wrong values
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"training image {number}: {error}") from error
+
+
+def _run(
+    learner: Learner, banks: _Banks, out: Path | None, minutes: float | None, checkpoint_every: float
+) -> TrainResult:
+    """The steps that are left, from a checkpoint in `out` if there is one, see `train`."""
+    config, workers = banks.config, banks.workers
+    state: dict[str, Any] = {"step": 0, "samples": 0, "seconds": 0.0, "recent": []}
+    kept = {"run": identity(banks.operators, banks.images, config), "modules": learner.modules, "state": state}
     if out is not None and (out / "checkpoint.pt").exists():
         load_checkpoint(out / "checkpoint.pt", **kept)
     out = out if workers.leads else None
     log = RunLog(None if out is None else out / "log.csv", keep_until=state["step"])
-    base = learner.average.base_network
-    crops = {"step": 1 if base.wrap or not base.unshuffles else base.step, "torus": base.wrap > 0}
-    banks = _Banks(operators, images, config, workers, progress, targets, jobs, crops)
     start, last_checkpoint = time.monotonic() - state["seconds"], time.monotonic()
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    title = "+".join(operators)
-    bar = tqdm(total=config.steps, initial=state["step"], desc=title, unit="step", disable=not progress)
-    recent = []
-    while (step := state["step"]) < config.steps:
-        bank = banks.at(step, deadline)
-        if deadline is not None and workers.any(time.monotonic() >= deadline):
-            break
-        batch = bank.batch(banks.phase.batch_size, seeded(config.seed, 7, step))
-        recent.append(learner.step(batch, step))
-        samples = state["samples"] + banks.phase.batch_size
-        state.update(step=step + 1, samples=samples, seconds=time.monotonic() - start)
-        bar.update()
-        if state["step"] % LOG_EVERY == 0 or state["step"] == config.steps:
-            loss, psnr_db = np.mean(recent, axis=0)
-            recent = []
-            bar.set_postfix(loss=f"{loss:.4g}", psnr=f"{psnr_db:.2f} dB")
-            rate = f"{config.learning_rate * config.rate_at(step):.3g}"
-            log.add(state["step"], state["samples"], f"{loss:.6g}", f"{psnr_db:.3f}", rate, f"{state['seconds']:.1f}")
-        if out is not None and time.monotonic() - last_checkpoint > checkpoint_every:
-            save_checkpoint(out / "checkpoint.pt", **kept)
-            last_checkpoint = time.monotonic()
-    bar.close()
+    title = "+".join(banks.operators)
+    bar = tqdm(total=config.steps, initial=state["step"], desc=title, unit="step", disable=not banks.progress)
+    try:
+        while (step := state["step"]) < config.steps:
+            bank = banks.at(step, deadline)
+            if deadline is not None and workers.any(time.monotonic() >= deadline):
+                break
+            batch = bank.batch(banks.phase.batch_size, seeded(config.seed, 7, step))
+            with signals_wait():  # a step is done whole or not at all
+                recent = [*state["recent"], learner.step(batch, step)]
+                samples, seconds = state["samples"] + banks.phase.batch_size, time.monotonic() - start
+                if due := (step + 1) % LOG_EVERY == 0 or step + 1 == config.steps:
+                    loss, psnr_db = np.mean(recent, axis=0)
+                    rate = f"{config.learning_rate * config.rate_at(step):.3g}"
+                    log.add(step + 1, samples, f"{loss:.6g}", f"{psnr_db:.3f}", rate, f"{seconds:.1f}")
+                state.update(step=step + 1, samples=samples, seconds=seconds, recent=[] if due else recent)
+            bar.update()
+            if due:
+                bar.set_postfix(loss=f"{loss:.4g}", psnr=f"{psnr_db:.2f} dB")
+            if out is not None and time.monotonic() - last_checkpoint > checkpoint_every:
+                save_checkpoint(out / "checkpoint.pt", **kept)
+                last_checkpoint = time.monotonic()
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if out is not None and state["step"]:
+            with signals_wait():
+                save_checkpoint(out / "checkpoint.pt", **kept)
+            stop.args = (f"step {state['step']} of {config.steps} is kept in {out / 'checkpoint.pt'}",)
+        raise
+    finally:
+        bar.close()
     if out is not None:
         save_checkpoint(out / "checkpoint.pt", **kept)
     return TrainResult(
@@ -139,7 +176,7 @@ def train(
         samples=state["samples"],
         seconds=state["seconds"],
         finished=state["step"] >= config.steps,
-        device=str(device),
+        device=str(workers.device),
         precision=str(learner.dtype).removeprefix("torch."),
         leads=workers.leads,
     )

@@ -16,7 +16,7 @@ from ..data.sources import embedded_images
 from ..images import to_numpy
 from ..operators import Operator
 from .explorer import Explorer, describe, encode, network_and_operators, read_upload, window
-from .parts import LABELS, SHORT_LABELS, STYLE, choice, frame, parameter_slider, percent, row, swipe
+from .parts import LABELS, SHORT_LABELS, STYLE, choice, frame, parameter_slider, percent, row, swipe, with_parts
 
 REST_SECONDS = 0.4  # a slider that has not moved for so long is at rest
 SMALLEST_FRAME = 256  # smaller pictures are shown enlarged
@@ -117,6 +117,7 @@ class Board(ipywidgets.VBox):
         self._timer: asyncio.TimerHandle | None = None
         self._sent: dict[str, tuple] = {}
         self._numbers: dict[str, float] = {}
+        self._parts: set[ipywidgets.Widget] = set()
         for part, action in (
             (self.operator_list, self._change_operator),
             (self.upload, self._take_upload),
@@ -245,6 +246,7 @@ class Board(ipywidgets.VBox):
         self._captions = {name: ipywidgets.HTML(f"<b>{name}</b>") for name in names}
         self._sent = {}
         self._answer = "network" if "network" in names else names[-1]
+        self._parts |= with_parts(self.pictures.values())  # their first layouts are replaced before they are shown
 
     def _arrange(self) -> None:
         """Lay the parts out, with the frames as large as the image asks for."""
@@ -275,6 +277,11 @@ class Board(ipywidgets.VBox):
             ipywidgets.HBox(frames, layout=ipywidgets.Layout(grid_gap="8px", align_items="flex-start")),
             ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none")),
         ]
+        own = [one for one in vars(self).values() if isinstance(one, ipywidgets.Widget)]
+        former, kept = self._parts, [*own, *self.sliders, *self.pictures.values(), *self._captions.values()]
+        self._parts = with_parts([self, *kept])
+        for one in former - self._parts:  # else the page and the kernel keep them for ever
+            one.close()
 
     def _frame(self, name: str, width: int) -> ipywidgets.VBox:
         return frame(self._captions[name], self.pictures[name], width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import ipywidgets
 
@@ -83,3 +83,15 @@ def swipe(
     titles = ipywidgets.HTML(caption, layout=ipywidgets.Layout(width=f"{width}px"))
     position.layout.width = f"{width}px"
     return ipywidgets.VBox([titles, stack, position], layout=ipywidgets.Layout(flex="none")), left
+
+
+def with_parts(widgets: Iterable[ipywidgets.Widget]) -> set[ipywidgets.Widget]:
+    """Widgets with all that they hold: children, layouts, styles."""
+    found, waiting = set(), list(widgets)
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            held = (*getattr(one, "children", ()), getattr(one, "layout", None), getattr(one, "style", None))
+            waiting += [part for part in held if isinstance(part, ipywidgets.Widget)]
+    return found
