@@ -137,7 +137,7 @@ def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu")
         stored = {"model": form.get("kind", "decoupled"), **form["network"]}  # "kind": files of the first version
         with torch.inference_mode(False):
             network = build_model(operators, NetworkConfig.from_file(stored)).float()
-        network.gray = tuple(form.get("gray", GRAY_BEFORE & operators.keys()))
+        network.gray = tuple(form.get("gray", [name for name in operators if name in GRAY_BEFORE]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} holds a network of an unknown form: {error}") from error
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
