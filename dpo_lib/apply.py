@@ -16,7 +16,6 @@ from .data.sources import image_files
 from .files import printable
 from .images import SUFFIXES, load_image, save_image, to_tensor
 from .models.parameterized import ParameterizedNetwork
-from .operators import OPERATORS
 from .operators.operator import Operator
 from .parameters import Parameter, as_gamma
 
@@ -61,11 +60,6 @@ def image_function(
     ------
     ValueError
         A wrong value, a wrong or missing task, or a restoration operator.
-
-    Notes
-    -----
-    Denoising, deblocking and super-resolution are learned on gray images, as their benchmarks are gray: a network for
-    them answers for each colour channel by itself.
     """
     if isinstance(what, Operator):
         if what.kind != "filter":
@@ -82,16 +76,7 @@ def image_function(
     if isinstance(what, Operator):
         return (lambda image: what(image, gamma if parameters else None)), description
     given = gamma if parameters else None
-
-    def answer(image: torch.Tensor) -> torch.Tensor:
-        return what(image, given, operator=name)
-
-    def answer_by_channel(image: torch.Tensor) -> torch.Tensor:
-        channels = [answer(channel.expand_as(image).contiguous()) for channel in image.split(1, dim=1)]
-        return torch.cat([channel.mean(1, keepdim=True) for channel in channels], dim=1)
-
-    learned_on_gray = name in OPERATORS and OPERATORS[name].target is not None
-    return (answer_by_channel if learned_on_gray else answer), description
+    return (lambda image: what(image, given, operator=name)), description
 
 
 def _task_of(network: ParameterizedNetwork, task: str | None) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import reprlib
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -51,6 +55,37 @@ def _check_dtype(image: np.ndarray | torch.Tensor, name: str, is_known: bool) ->
             f"{name} must hold floating-point numbers or uint8, got {image.dtype}: convert it first"
             + (", and divide by the value of white" if is_whole else "")
         )
+
+
+def as_numbers(value: Any, name: str) -> torch.Tensor:
+    """A caller's number, or numbers in any form, as float64 on the CPU; a tensor's gradient goes on.
+
+    Parameters
+    ----------
+    value : number, array, tensor, or sequences of them
+    name : str
+        For messages.
+
+    Raises
+    ------
+    TypeError
+        Text, truth values, complex numbers, whole numbers beyond 64 bits, rows of different lengths, and tensors
+        without values.
+    """
+    if isinstance(value, (list, tuple)) and any(isinstance(part, torch.Tensor) for part in value):
+        parts = [as_numbers(part, name) for part in value]
+        if len({part.shape for part in parts}) == 1:
+            return torch.stack(parts)
+    elif isinstance(value, torch.Tensor):
+        is_dense = not value.is_nested and value.layout == torch.strided and value.device.type != "meta"
+        if is_dense and value.dtype != torch.bool and not value.is_complex():
+            return value.to("cpu", torch.float64)
+    else:
+        with contextlib.suppress(ValueError, TypeError):  # rows of different lengths
+            array = np.asarray(value)
+            if array.dtype.kind in "iuf":
+                return torch.from_numpy(array.astype(np.float64))  # a copy: torch knows no negative strides
+    raise TypeError(f"{name} must be a number, or numbers in rows of one length, got {reprlib.repr(value)}")
 
 
 def check_image(image: torch.Tensor, *, minimum_size: int = 1, low: float = 0.0, high: float = 1.0) -> torch.Tensor:

@@ -155,12 +155,12 @@ def _as_arrays(image, data_range: float, name: str) -> tuple[np.ndarray, bool]:
     if isinstance(image, torch.Tensor):
         if image.dim() not in (3, 4) or image.shape[-3] not in (1, 3):
             raise ValueError(f"{name} must be a tensor (B, 3, H, W) or (3, H, W), got shape {tuple(image.shape)}")
-        array, is_8_bit = image.detach().cpu().movedim(-3, -1).double().numpy(), image.dtype == torch.uint8
+        array, is_8_bit = image.detach().cpu().movedim(-3, -1).double().contiguous().numpy(), image.dtype == torch.uint8
     else:
         array = image[..., None] if image.ndim == 2 else image
         if array.ndim not in (3, 4) or array.shape[-1] not in (1, 3):
             raise ValueError(f"{name} must be an array (B, H, W, 3) or (H, W, 3), got shape {image.shape}")
-        array, is_8_bit = array.astype(np.float64), array.dtype == np.uint8
+        array, is_8_bit = array.astype(np.float64, order="C"), array.dtype == np.uint8
     if array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite and not empty, got {'no pixel' if array.size == 0 else 'NaN or inf'}")
     array = array / (255 if is_8_bit else data_range)

@@ -11,6 +11,8 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
+from .checks import as_numbers
+
 SAMPLINGS = ("log", "uniform", "integer")
 Value: TypeAlias = float | Sequence | np.ndarray | torch.Tensor | None  # what a caller may give, see `as_gamma`
 
@@ -94,7 +96,7 @@ class Parameter:
         slack = 1e-6 * (self.high - self.low)  # float32 neighbours of an end are that end
         inside = (values >= self.low - slack) & (values <= self.high + slack)
         if not bool(inside.all()):
-            wrong = float(values[~inside].flatten()[0])
+            wrong = values[~inside].flatten()[0].item()
             raise ValueError(f"{self.name} must lie in [{self.low:g}, {self.high:g}] for {owner}, got {wrong:g}")
 
 
@@ -128,7 +130,7 @@ def as_gamma(
 
     Returns
     -------
-    tensor (B, m), float64, on the CPU
+    tensor (B, m), float64, on the CPU; a tensor's gradient goes on
     """
     m = len(parameters)
     defaults = torch.tensor([p.default for p in parameters], dtype=torch.float64)
@@ -137,8 +139,8 @@ def as_gamma(
     elif m == 0:
         raise ValueError(f"{owner} has no parameter, got the value {value!r}: call it with the image alone")
     else:
-        given = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
         names = ", ".join(p.name for p in parameters)
+        given = as_numbers(value, f"{names} of {owner}")
         if given.dim() == 0:
             gamma = defaults.expand(batch, m).clone()
             gamma[:, 0] = given

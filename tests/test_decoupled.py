@@ -2,13 +2,14 @@
 
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from small_networks import CASES, LAMBDA, joint, network
 
-from dpo_lib.models import DecoupledNetwork, NetworkConfig, WeightLearningNetwork
+from dpo_lib.models import DecoupledNetwork, NetworkConfig, WeightLearningNetwork, build_model
 
 
 def test_counts_of_the_paper():
@@ -151,3 +152,79 @@ def test_a_joint_batch_equals_one_by_one(code, settings, together):
         assert torch.allclose(net.at(value, operator=name)(images[index : index + 1]), alone, atol=1e-5)
     answers = [net(images[:1], value, operator=name) for name, value in CASES]
     assert all((a - b).abs().max() > 1e-3 for a, b in itertools.combinations(answers, 2))
+
+
+FORMS = ({}, {"base": "pyramid", "widths": (4, 6), "generated": "conv(all)+norm(all)"}, {"model": "input_channels"})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_torchs_moods_and_layouts(form):
+    torch.manual_seed(0)
+    net, image = (
+        build_model([LAMBDA], operator="l0", width=8, dilations=(2, 4), **form).eval(),
+        torch.rand(2, 3, 21, 30),
+    )
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    expected = net(image, 0.02).detach()
+    layouts = [
+        image.contiguous(memory_format=torch.channels_last),
+        image.mT.contiguous().mT,
+        image.clone().requires_grad_(),
+    ]
+    for laid in layouts:
+        assert torch.allclose(net(laid, 0.02), expected, atol=1e-5)
+    array = image[0].permute(1, 2, 0).numpy()
+    assert np.abs(net(array[::-1].copy()[::-1], 0.02) - net(array, 0.02)).max() < 1e-5
+    with torch.inference_mode():
+        assert torch.allclose(net(image, 0.02), expected, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):  # that precision was asked for
+        answer = net(image, 0.02)
+    assert answer.dtype == torch.float32 and (answer - expected).square().mean().sqrt() < 0.03
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.allclose(net(image, 0.02), expected, atol=1e-5) and net(image, 0.02).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_threads_may_call_one_network(form):
+    torch.manual_seed(0)
+    net = build_model([LAMBDA], operator="l0", width=8, dilations=(2, 4), **form).eval().requires_grad_(False)
+    image, values = torch.rand(1, 3, 40, 50), torch.logspace(-2.6, -0.7, 20).tolist()
+    expected = [net(image, value) for value in values]
+    with ThreadPoolExecutor(4) as pool:
+        for answer, wanted in zip(pool.map(lambda value: net(image, value), values), expected, strict=True):
+            assert torch.equal(answer, wanted)
+
+
+TINY = {"width": 4, "dilations": (2,), "widths": (3, 4), "blocks": 1}
+EXPORTED = (
+    {},
+    {"base": "pyramid", "generated": "conv(all)+norm(all)"},
+    {"base": "pyramid", "output": "gate", "wrap": 8, "generated": "norm(all)"},
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gray", [(), ("l0",)])
+@pytest.mark.parametrize("form", EXPORTED)
+def test_exported_programs_take_any_size_and_number_of_images(form, gray, tmp_path):
+    """Through torch.export and ONNX, odd sizes too."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    net = network(**TINY, **form)
+    net.gray = gray
+    plain, example = net.at(0.05), (torch.rand(2, 3, 33, 46),)
+    shapes = {"dynamic_shapes": (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),)}
+    program = torch.export.export(plain, example, **shapes).module()
+    path = tmp_path / "net.onnx"
+    torch.onnx.export(plain, example, path, input_names=["image"], dynamo=True, verbose=False, **shapes)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for size in ((1, 3, 17, 16), (2, 3, 33, 46), (1, 3, 50, 31)):
+        image = torch.rand(size)
+        assert torch.allclose(program(image), plain(image), atol=1e-5)
+        (answer,) = session.run(None, {"image": image.numpy()})
+        assert np.abs(answer - plain(image).numpy()).max() < 1e-4

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from photographs import photograph
 
+from dpo_lib import DecoupledNetwork, Parameter, save_network
 from dpo_lib.commands.evaluate import evaluate, main
 from dpo_lib.images import save_image
 from dpo_lib.records import read_rows
@@ -62,3 +64,18 @@ def test_broken_small_and_removed_images(images, tmp_path, capsys, monkeypatch):
     assert [row["image"] for row in read_rows(tmp_path / "rows.csv")] == ["a/one.png", "one.png"]
     facts = json.loads((tmp_path / "rows.json").read_text())
     assert [file["file"] for file in facts["files"]] == ["a/one.png", "one.png"] and facts["skipped"] == 2
+
+
+def test_an_operator_of_your_own_is_measured(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_fades.py").write_text("def fade(image, amount):\n    return image * amount\n")
+    monkeypatch.chdir(tmp_path)
+    network = DecoupledNetwork([Parameter("amount", 0.1, 0.9)], operator="fade", width=4, dilations=(1,)).eval()
+    save_network("net.safetensors", network)
+    save_image("images/one.png", np.full((24, 30, 3), 0.5))
+    words = ["--model", "net.safetensors", "--images", "images", "--out", "rows.csv", "--values", "0.5"]
+    assert main(words) == 2 and "there is no operator 'fade'" in capsys.readouterr().err
+    assert main([*words, "--operator", "own_fades:fade"]) == 0
+    [row] = read_rows("rows.csv")
+    assert row["operator"] == "fade" and row["input_psnr_db"] == pytest.approx(12.04, abs=0.05)  # 64 levels of 255
+    assert main([*words, "--operator", "own_fades:fade", "l0"]) == 2
+    assert "an operator of your own is measured alone" in capsys.readouterr().err

@@ -74,3 +74,11 @@ def test_the_rim_of_a_crop_does_not_count():
     inside = (batch.input - batch.target)[..., 8:-8, 8:-8].square().flatten(1).mean(1)
     assert loss == pytest.approx(float(torch.log(inside + LOG_FLOOR).mean()), rel=1e-5)
     assert learner.average.base_network.wrap == 16 and learner.network.base_network.wrap == 0
+
+
+def test_networks_know_which_operators_have_gray_pairs():
+    from dpo_lib import OPERATORS
+
+    colour = replace(OPERATORS["deblock"], settings={"on": "rgb"})
+    assert build_network([OPERATORS["denoise"], OPERATORS["l0"], colour], TINY).gray == ("denoise",)
+    assert build_network(GAIN, TINY).gray == ()

@@ -191,3 +191,15 @@ def test_a_target_that_leaves_the_range_by_a_little_is_clipped(pair):
 def test_ssim_needs_its_window():
     with pytest.raises(ValueError, match="ssim needs at least 11 pixels a side, got 20x10"):
         ssim(np.zeros((10, 20, 3)), np.zeros((10, 20, 3)))
+
+
+@pytest.mark.parametrize("measure", [psnr, ssim])
+@pytest.mark.parametrize("on", ["luminance", "gray"])
+def test_the_layout_in_memory_does_not_count(measure, on):
+    """Sums in another order would round a pixel here and there to the other level."""
+    target = np.random.default_rng(0).random((32, 40, 3), dtype=np.float32)
+    expected = measure(0.9 * target, target, on=on)
+    for turned in (target[::-1].copy()[::-1], np.asfortranarray(target), torch.from_numpy(target).permute(2, 0, 1)):
+        assert measure(0.9 * turned, turned, on=on) == expected
+    planes = torch.from_numpy(target).permute(2, 0, 1).contiguous()
+    assert measure(0.9 * planes, planes, on=on) == expected

@@ -1,9 +1,13 @@
 """The operator contract, on small operators made here and on scikit-image's total-variation filter."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
+from dpo_lib.operators import OPERATORS
+from dpo_lib.operators.cached import source_of
 from dpo_lib.operators.operator import Operator, Parameter, broadcast
 
 
@@ -287,3 +291,78 @@ def test_operators_run_where_the_image_is(image):
     result = MIX(image.cuda(), [0.1, 0.5])
     assert result.is_cuda
     torch.testing.assert_close(result.cpu(), MIX(image, [0.1, 0.5]))
+
+
+def halved(image, amount=0.5, rounds=1):
+    """A user's function that can be pickled."""
+    return image * amount**rounds
+
+
+def test_operators_pickle_and_hash_where_their_functions_do(image):
+    one, other = (Operator.from_function(halved, name="halved", parameters=[AMOUNT]) for _ in range(2))
+    both = MIX.with_parameters("amount", "power")
+    for operator in (one, both, OPERATORS["rtv"].with_parameters("lambda", "sigma")):
+        again = pickle.loads(pickle.dumps(operator))
+        assert again == operator and hash(again) == hash(operator)
+        assert torch.equal(again(image), operator(image))
+    assert one == other and len({one, other, both, MIX}) == 3
+    assert one != Operator.from_function(halved, name="other", parameters=[AMOUNT])
+    assert source_of(one) == source_of(Operator("h", "H", halved)) and source_of(both) == source_of(MIX)
+
+
+def test_parameters_by_name(image):
+    rgf, rtv = OPERATORS["rgf"], OPERATORS["rtv"].with_parameters("lambda", "iterations")
+    assert torch.equal(rgf(image, sigma_s=3), rgf(image, 3))
+    assert torch.equal(rgf(image, sigma_s=[2, 3], iterations=2), rgf(image, [2, 3], iterations=2))
+    assert torch.equal(OPERATORS["l0"](image, lam=0.01), OPERATORS["l0"](image, 0.01))
+    assert torch.equal(OPERATORS["l0"](image, **{"lambda": 0.01}), OPERATORS["l0"](image, 0.01))
+    assert torch.equal(rtv(image, iterations=2), rtv(image, [rtv.parameters[0].default, 2]))
+    user = Operator.from_function(halved, name="halved", parameters=[AMOUNT])
+    assert torch.equal(user(image, amount=0.3, rounds=2), user(image, 0.3, rounds=2))
+    shown, _ = NOISE.make_pair(image, sigma=0.05)
+    assert torch.equal(shown, NOISE.make_pair(image, 0.05)[0])
+    with pytest.raises(ValueError, match=r"sigma_s must lie in \[1, 10\] for rgf, got 20"):
+        rgf(image, sigma_s=20)
+    with pytest.raises(TypeError, match="rgf takes its parameters by value or by name, got both"):
+        rgf(image, 3, sigma_s=3)
+    with pytest.raises(TypeError, match="sigma_s of rgf must be a number, .* got '3'"):
+        rgf(image, sigma_s="3")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("rgf", {"iterations": "a"}, "iterations of rgf must be a number, or numbers in rows of one length, got 'a'"),
+        ("rgf", {"iterations": 2.5}, "iterations of rgf must be a whole number, got 2.5"),
+        ("rgf", {"iterations": True}, "iterations of rgf must be a number.*got True"),
+        ("pencil", {"reach_px": float("nan")}, "reach_px of pencil must be a whole number, got nan"),
+        ("pencil", {"tone_weights": (1, 2)}, r"tone_weights of pencil must be 3 finite numbers, got \[1.0, 2.0\]"),
+        ("l0", {"beta_max": float("inf")}, "beta_max of l0 must be a finite number, got inf"),
+        ("l0", {"kappa": [2, 3]}, r"kappa of l0 must be a finite number, got \[2.0, 3.0\]"),
+        ("l0", {"betamax": 3}, "l0 has no setting 'betamax': choose from lambda, kappa, beta_max"),
+        ("wmf", {"sigma": 1j}, "sigma of wmf must be a number.*got 1j"),
+        ("denoise", {"on": 3}, "on of denoise must be a word, got 3"),
+        ("denoise", {"clip": "no"}, "clip of denoise must be True or False, got 'no'"),
+        ("denoise", {"generator": 3}, "generator of denoise must be a torch.Generator, got 3"),
+        ("rtv", {"sigma": [1, 2, 3]}, r"expected one value, or one per image \(2\), got shape \(3,\)"),
+    ],
+)
+def test_settings_that_an_operator_cannot_take(image, name, settings, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        OPERATORS[name](image, **settings)
+
+
+def test_settings_in_every_form(image):
+    rgf, rtv, wmf = OPERATORS["rgf"], OPERATORS["rtv"], OPERATORS["wmf"]
+    assert torch.equal(rgf(image, 3, iterations=np.int64(2)), rgf(image, 3, iterations=2.0))
+    assert torch.equal(rgf(image, 3, sigma_r=np.float32(0.0625)), rgf(image, 3, sigma_r=torch.tensor(0.0625)))
+    assert torch.equal(rtv(image, sigma=np.array([3.0, 9, 2])[::-2]), rtv(image, sigma=torch.tensor([2.0, 3])))
+    assert torch.equal(wmf(image, 2, sigma=float("inf")), wmf(image, 2))
+    assert torch.equal(MIX(image, 0.2, power=np.array([3.0, 9, 2])[::-2]), MIX(image, 0.2, power=[2, 3]))
+
+
+def test_settings_that_would_take_hours_are_refused(image):
+    with pytest.raises(ValueError, match=r"rgf needs sigma_r >= 0.001, since its work grows as 1 / sigma_r, got 1e-05"):
+        OPERATORS["rgf"](image, sigma_r=1e-5)
+    with pytest.raises(ValueError, match="l0 takes at most 2000 iterations, got 14739 of them: raise kappa"):
+        OPERATORS["l0"](image, kappa=1.001)

@@ -1,6 +1,8 @@
 """What every operator of the table obeys. A new operator needs one entry in TRAITS to be tested like the others."""
 
+import contextlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -418,3 +420,50 @@ def test_results_stay_on_the_device_and_agree(name):
     on_gpu = degrade_or_filter(operator, images.cuda(), values)
     assert on_gpu.is_cuda
     assert rms(on_gpu.cpu(), degrade_or_filter(operator, images, values)) < max(1e-4, TRAITS[name].precision)
+
+
+MOODS = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "inference mode": torch.inference_mode,
+    "double precision": lambda: default_dtype(torch.float64),
+}
+LAYOUTS = {
+    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "a view turned round": lambda x: x.flip(3).contiguous().flip(3),
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "with gradient": lambda x: x.clone().requires_grad_(),
+}
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@every_operator
+def test_torchs_moods_and_layouts_change_nothing(name):
+    operator, image = OPERATORS[name], pictures(1).float()
+    expected = operator(image)
+    for mood, enter in MOODS.items():
+        with enter():
+            answer = operator(image)
+        assert torch.equal(answer, expected) and answer.dtype == torch.float32, mood
+    for layout, laid in LAYOUTS.items():
+        answer = operator(laid(image))
+        assert torch.allclose(answer, expected, atol=1e-5) and not answer.requires_grad, layout
+    array = image[0].permute(1, 2, 0).numpy()
+    for turned in (array[::-1].copy()[::-1], np.asfortranarray(array), array.astype(array.dtype.newbyteorder())):
+        assert np.abs(operator(turned) - expected[0].permute(1, 2, 0).numpy()).max() < 1e-5
+
+
+@every_operator
+def test_several_threads_get_the_same_answers(name):
+    operator, images = OPERATORS[name], pictures(4).split(1)
+    expected = [operator(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for answer, wanted in zip(pool.map(operator, images), expected, strict=True):
+            assert torch.equal(answer, wanted)

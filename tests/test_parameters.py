@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -146,3 +147,22 @@ def test_levels_are_equal_steps_with_both_ends(sampling, expected):
     values = parameter.sample(300, torch.Generator().manual_seed(0), levels=3)
     found, counts = values.unique(return_counts=True)
     assert found.tolist() == pytest.approx(expected) and counts.min() > 70
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["0.02", b"1", True, 0.02 + 1j, 10**30, [0.1, [0.2]], [0.1, None], torch.tensor(0.02, device="meta"), object(),
+     torch.tensor([0.02]).to_sparse(), torch.tensor(0.02 + 0j), [torch.tensor(0.1), torch.tensor([0.1])]],
+)  # fmt: skip
+def test_what_is_no_number_is_said(wrong):
+    with pytest.raises(TypeError, match="lambda of l0 must be a number, or numbers in rows of one length, got"):
+        as_gamma(wrong, parameters=[LAMBDA], batch=1, owner="l0")
+
+
+def test_numbers_in_every_form():
+    expected = torch.tensor([[0.02], [0.1]], dtype=torch.float64)
+    array = np.array([0.1, 9, 0.02])[::-2]  # a negative stride
+    for given in (array, list(array), torch.from_numpy(array.copy()), [torch.tensor(v) for v in array.tolist()]):
+        got = as_gamma(given, parameters=[LAMBDA], batch=2, owner="l0")
+        assert torch.allclose(got, expected, atol=1e-8) and got.dtype == torch.float64
+    assert as_gamma(np.float16(0.1), parameters=[LAMBDA], batch=1, owner="l0").shape == (1, 1)

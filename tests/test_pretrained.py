@@ -284,3 +284,40 @@ def test_the_committed_rows_of_shipped_networks(name):
         assert all(row["psnr_db"] > row["input_psnr_db"] for row in averages), averages
     kinds = {OPERATORS[operator].kind for operator in network.operators}
     assert kinds != {"filter"} or overall["psnr_db"] > overall["input_psnr_db"] + 2
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "value", "gain_db"),
+    [("denoise", "denoise", 25, 6), ("restoration4", "denoise", 25, 6), ("joint10", "denoise", 25, 5),
+     ("deblock", "deblock", 10, 0.55), ("super_resolution", "super_resolution", 2, 1.1)],
+)  # fmt: skip
+def test_networks_learned_on_gray_pictures_help_colour_photographs(model, task, value, gain_db):
+    from dpo_lib import psnr
+    from dpo_lib.data import embedded_images
+    from dpo_lib.images import to_tensor
+
+    image, network = to_tensor(embedded_images("coffee")["coffee"][40:360, 60:500]), load_pretrained(model)
+    degraded = OPERATORS[task](image, value, on="rgb")
+    answer = network(degraded, value, operator=task)
+    assert psnr(answer, image)[0] > psnr(degraded, image)[0] + gain_db
+    assert torch.allclose(network.at(value, operator=task)(degraded), answer, atol=1e-5)
+
+
+def test_what_was_learned_on_gray_pictures_is_in_the_file(tmp_path, network):
+    network.gray = ("l0",)
+    path = save_network(tmp_path / "net.safetensors", network)
+    assert load_network(path).gray == ("l0",)
+    assert load_network(_rewritten(path, lambda form: form.pop("gray"))).gray == ()  # written before it was said
+
+
+def test_loading_does_not_depend_on_the_callers_mood(tmp_path, network):
+    path, image = save_network(tmp_path / "net.safetensors", network), torch.rand(1, 3, 20, 24)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            again = load_network(path)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert next(again.parameters()).dtype == torch.float32
+    again(image.requires_grad_(), 0.05).sum().backward()  # weights made in inference mode could not
+    assert torch.equal(again(image, 0.05), network(image, 0.05))

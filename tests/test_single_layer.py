@@ -1,5 +1,7 @@
 """Cheap tuning: the same answers as the whole network, and only the work that depends on the parameters."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -120,3 +122,34 @@ def test_what_cannot_be_shared():
         tuner(0.02, operator="l7")
     with pytest.raises(ValueError, match="lambda must lie in"):
         tuner(0.5, operator="l0")
+
+
+def test_tuners_of_networks_learned_on_gray_pictures():
+    net = network(OPERATORS["l0"], generated="norm(last)")
+    net.gray, image = ("l0",), torch.rand(2, 3, 20, 24)
+    tuner = net.tuner(image)
+    for value in (0.02, [0.002, 0.2]):
+        assert torch.allclose(tuner(value), net(image, value), atol=1e-5)
+    net.gray = ()
+    assert (tuner(0.02) - net(image, 0.02)).abs().max() > 1e-3
+    several = network(generated="norm(last)")
+    several.gray = ("l0",)
+    with pytest.raises(ValueError, match="a colour picture's channels are shared by l0 only: call the network"):
+        several.tuner(image)
+    gray = image[:, :1].expand_as(image)
+    assert torch.allclose(several.tuner(gray)(0.02, operator="l0"), several(gray, 0.02, operator="l0"), atol=1e-5)
+
+
+def test_several_threads_may_call_one_tuner():
+    """Answers at many values, each thread in working memory of its own."""
+    net = network(OPERATORS["l0"], generated="norm(last)", width=32)
+    tuner, values = net.tuner(torch.rand(1, 3, 120, 160)), torch.logspace(-2.6, -0.7, 40).tolist()
+    expected = [tuner(value) for value in values]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(tuner, values))
+    for answer, wanted in zip(answers, expected, strict=True):
+        assert torch.equal(answer, wanted)
+    with torch.inference_mode():
+        fresh = net.tuner(torch.rand(1, 3, 20, 24))
+        inside = fresh(0.02)
+    assert torch.equal(fresh(0.02), inside)

@@ -16,7 +16,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +38,7 @@ CARD = """# {name}
 | | |
 |---|---|
 | network | {network}, {weights:,} stored numbers in {bits}-bit floats |
+| learned on | {pictures} |
 | trained at | {scale} scale: {steps:,} of {planned:,} steps, {samples:,} samples |
 | began with | {initial} |
 | wall time | {hours:.2g} hours on {device}, {precision}, seed {seed} |
@@ -72,6 +73,15 @@ def what_is_not_better(table: list[dict]) -> str:
     key = next(iter(table[0]))
     names = [str(row[key]) for row in table[:-1] if row["psnr_db"] <= row["input_psnr_db"]]
     return f"\nNot above the unprocessed picture: {', '.join(names)}.\n" if names else ""
+
+
+def pictures_of(names: Iterable[str]) -> str:
+    """What the operators' pairs are, for the card."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(OPERATORS[name].settings["on"] if OPERATORS[name].is_gray else "colour", []).append(name)
+    said = ", ".join(f"{kind} ({', '.join(of)})" if len(kinds) > 1 else kind for kind, of in kinds.items())
+    return said + "; a colour picture is answered channel by channel" * (set(kinds) != {"colour"})
 
 
 def half_is_enough(network, photo: dict) -> bool:
@@ -174,6 +184,7 @@ def card_text(network, run: dict, given, *, name: str, half: bool, tested: Measu
         network=network.config.describe(),
         weights=sum(tensor.numel() for tensor in network.state_dict().values()),
         bits=16 if half else 32,
+        pictures=pictures_of(network.operators),
         hours=run["wall_time_s"] / 3600,
         seed=run["config"]["seed"],
         initial="the weights of `{name}` ({steps:,} steps, {samples:,} samples)".format(**run["initial"])

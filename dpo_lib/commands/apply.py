@@ -12,11 +12,9 @@ from collections.abc import Sequence
 
 from ..apply import FORMATS, apply_to_files, image_function, output_paths
 from ..files import writable_folder
-from ..models.parameterized import ParameterizedNetwork
 from ..models.pretrained import load_any
-from ..operators import OPERATORS, Operator
 from ..records import device_name
-from .parser import Parser, command, nearest
+from .parser import Parser, command, find_operator
 
 
 @command("what is written is whole")
@@ -24,14 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m dpo_lib apply``: 0 if every photograph was done, 1 if some could not be, 2 if nothing was begun."""
     given = _parser().parse_args(arguments)
     device_name(given.device)  # an unknown device is said before anything is done
-    what: ParameterizedNetwork | Operator
-    if given.model:
-        what = load_any(given.model, device=given.device)
-    elif given.operator in OPERATORS:
-        what = OPERATORS[given.operator]
-    else:
-        hint = nearest(given.operator, OPERATORS)
-        raise ValueError(f"there is no operator {given.operator!r}{hint}: choose from {', '.join(OPERATORS)}")
+    what = load_any(given.model, device=given.device) if given.model else find_operator(given.operator)
     function, description = image_function(what, given.value, task=given.task)
     pairs = output_paths(given.photographs, given.out, file_format=given.format, overwrite=given.overwrite)
     out = writable_folder(given.out, apart_from=given.photographs)
@@ -54,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", required=True, metavar="DIR", help="folder for the results; names and sub-folders are kept")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="name of a pretrained network, or a .safetensors file")
-    what.add_argument("--operator", help="a classic operator instead of a network")
+    what.add_argument("--operator", help="a classic operator instead of a network, or module:name")
     add("--value", type=_numbers, metavar="V", help="parameter value, or several as V,V (default: the operator's)")
     add("--task", "--operator-name", metavar="NAME", help="which operator, for a network that knows several")
     add("--format", choices=FORMATS, default="png", help="of the results (default: png, which loses nothing)")

@@ -10,10 +10,9 @@ from ..evaluation import evaluate, format_table, summarise
 from ..files import writable_file
 from ..models.base_network import MINIMUM_SIZE
 from ..models.pretrained import load_any
-from ..operators import OPERATORS
 from ..operators.operator import Operator
 from ..records import device_name, provenance, write_rows
-from .parser import Parser, at_least_one, command
+from .parser import Parser, at_least_one, command, find_operator
 
 
 @command("nothing was written, the same command begins anew")
@@ -30,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--values", type=float, nargs="+", help="parameter values (default: the paper's)")
     parser.add_argument("--set-name", help="name of the image set, for the record (default: the folder's name)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--operator", nargs="+", help="which operators of a joint network (default: all)")
+    parser.add_argument("--operator", nargs="+", help="which (default: all), or your own as module:function")
     parser.add_argument("--targets", help="folder that keeps the operators' answers for the next network")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
@@ -67,12 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _chosen(network, names: Sequence[str] | None) -> list[Operator]:
-    """The operators of a network that are asked for, or all it has."""
+    """The operators of a network that are asked for, or all it has; your own come as ``module:function``."""
+    own = [name for name in names or () if ":" in name]
+    if own:
+        if len(network.operators) > 1 or len(names or ()) > 1:
+            raise ValueError(f"an operator of your own is measured alone, with a network of its own, got {names}")
+        [(called, parameters)] = network.operators.items()
+        operator = find_operator(own[0], parameters, called=called)
+        if operator.name != called:
+            raise ValueError(f"the network knows {called}, got {operator.name!r}")
+        return [operator]
     for name in names or ():
         if name not in network.operators:
             raise ValueError(f"the network knows {', '.join(network.operators)}, got {name!r}")
     names = names or list(network.operators)
-    for name in names:
-        if name not in OPERATORS:
-            raise ValueError(f"there is no operator {name!r}: choose from {', '.join(OPERATORS)}")
-    return [OPERATORS[name] for name in names]
+    return [find_operator(name) for name in names]

@@ -16,13 +16,12 @@ from ..data.sources import image_files, named_images
 from ..files import writable_folder
 from ..models.network_config import MODELS, NetworkConfig
 from ..models.pretrained import load_any
-from ..operators import OPERATORS
 from ..operators.operator import Operator
 from ..records import device_name
 from ..training.card import save_run
 from ..training.config import SCALES, Phase, TrainConfig
 from ..training.trainers import train
-from .parser import Parser, at_least_one, command, positive
+from .parser import Parser, at_least_one, command, find_operator, positive
 
 TRAINING_HELP = {
     "steps": "optimiser steps",
@@ -90,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m dpo_lib train", description=main.__doc__)
     add = parser.add_argument
-    add("--operator", required=True, nargs="+", help="one operator, or several for a joint network")
+    add("--operator", required=True, nargs="+", help="one, or several for a joint network; module:name for your own")
     add("--name", help="name of the network, for its model card (default: the operators' names)")
     add("--images", required=True, nargs="+", help="folder(s) of training images")
     add("--out", required=True, help="folder for the network, checkpoint, log and record")
@@ -143,8 +142,5 @@ def _tuples(changes: dict) -> dict:
 
 
 def _operators_named(names: Sequence[str], rain: str | None = None) -> list[Operator]:
-    for name in names:
-        if name not in OPERATORS:
-            raise ValueError(f"there is no operator {name!r}: choose from {', '.join(OPERATORS)}")
     given = {} if rain is None else {"derain": rain_of_pairs(rain)}
-    return [given.get(name, OPERATORS[name]) for name in names]
+    return [given[name] if name in given else find_operator(name) for name in names]

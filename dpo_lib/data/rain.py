@@ -113,7 +113,7 @@ def rain_of_pairs(folder: str | os.PathLike) -> Operator:
 
 def _layer_for(image: torch.Tensor, layers: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
     """One streak layer of the image's size."""
-    number, flip, *starts = (torch.rand(4, generator=generator)).tolist()
+    number, flip, *starts = torch.rand(4, generator=generator, dtype=torch.float32).tolist()
     layer = layers[int(number * len(layers))]
     layer = layer.flip(2) if flip < 0.5 else layer
     for axis, start in zip((1, 2), starts, strict=True):

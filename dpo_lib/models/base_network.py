@@ -51,6 +51,21 @@ def edge_map(image: torch.Tensor) -> torch.Tensor:
     return (vertical + horizontal) / 4
 
 
+def channels_apart(image: torch.Tensor) -> torch.Tensor:
+    """Each colour channel of (B, 3, H, W) as a gray picture of its own: (3 B, 3, H, W)."""
+    return image.flatten(0, 1)[:, None].expand(-1, 3, -1, -1).contiguous()
+
+
+def channels_together(answer: torch.Tensor) -> torch.Tensor:
+    """Undo `channels_apart`: of the first channel's picture the first channel ...; a gray picture's stay as they are.
+
+    >>> image = torch.rand(2, 3, 4, 5)
+    >>> torch.equal(channels_together(channels_apart(image)), image)
+    True
+    """
+    return answer.unflatten(0, (-1, 3)).diagonal(dim1=1, dim2=2).movedim(-1, 1).contiguous()
+
+
 def fold(x: torch.Tensor) -> torch.Tensor:
     """Lay a batch side by side in the channels: (B, C, H, W) to (1, B * C, H, W)."""
     return x.reshape(1, -1, *x.shape[2:])
@@ -172,7 +187,7 @@ class BaseNetwork(nn.Module):
         scale, shift = scale.flatten(), shift.flatten()
         repeats = x.shape[1] // len(scale)
         scale, shift = scale.repeat(repeats), shift.repeat(repeats)
-        if x.shape[0] == 1 and (repeats > 1 or self.training):
+        if (repeats > 1 or self.training) and x.shape[0] == 1:
             # the same numbers as instance_norm, which would first copy a channels_last tensor
             return F.batch_norm(x, None, None, scale, shift, training=True, eps=NORM_EPSILON)
         return F.instance_norm(x, weight=scale, bias=shift, eps=NORM_EPSILON)
@@ -184,7 +199,7 @@ class BaseNetwork(nn.Module):
         generated = weight.dim() == 5 and batch > 1
         if weight.dim() == 5 and batch == 1:
             weight = weight[0]
-        folded = x.shape[0] == 1 and batch > 1
+        folded = x.shape[0] != batch
         if generated and not folded:
             x = fold(x)
         elif folded and not generated:
@@ -216,15 +231,15 @@ class BaseNetwork(nn.Module):
         if self.wrap:
             image = wrapped(image, self.wrap)
         if self.unshuffles:
-            height, width = image.shape[2:]
-            image = F.pad(image, (0, -width % self.step, 0, -height % self.step), mode="replicate")
+            down, right = ((side + self.step - 1) // self.step * self.step - side for side in image.shape[2:])
+            image = F.pad(image, (0, right, 0, down), mode="replicate")
             channels = [F.pixel_unshuffle(image - 0.5, 2)]
         else:
             channels = [image, edge_map(image)]
         if codes is not None:
             channels.append(codes[:, :, None, None].expand(-1, -1, *channels[0].shape[2:]).to(image))
         x = torch.cat(channels, dim=1)
-        return Features(x, x, layer=0, batch=len(image))
+        return Features(x, x, layer=0, batch=image.shape[0])
 
     def features(self, x: torch.Tensor, *, layer: int, saved: tuple[torch.Tensor, ...] = ()) -> Features:
         """A pass that goes on with `x` at a layer, for one image."""
@@ -300,8 +315,9 @@ class BaseNetwork(nn.Module):
         -------
         tensor (B, 3, H, W)
         """
-        together = image.device.type != "cpu" if self.together is None else self.together
-        if len(image) > 1 and not together:
+        together = self.together if self.together is not None else image.device.type != "cpu"
+        # an exported program takes any number of images: nothing in it may ask for that number
+        if not (together or torch.compiler.is_exporting()) and len(image) > 1:
             return torch.cat([self(*one) for one in self.one_by_one(image, weights, codes)])
         return self.finish(image, self.advance(self.begin(image, codes), weights))
 

@@ -149,6 +149,7 @@ def interpolated(
             first, second = (end[name].flatten() for end in ends)
             head.bias.copy_((second + first) / 2)
             head.weight.copy_((second - first)[:, None] / 2)
+    net.gray = low.gray
     return net.to(low.base_network.scale.device)
 
 

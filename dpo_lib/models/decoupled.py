@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..parameters import Parameter, Value
-from .base_network import BaseNetwork
+from .base_network import BaseNetwork, channels_apart, channels_together
 from .network_config import NetworkConfig
 from .parameterized import ParameterizedNetwork
 from .single_layer import SingleLayerTuner
@@ -80,17 +80,23 @@ class DecoupledNetwork(ParameterizedNetwork):
         """A plain module for one parameter value: weights baked in, same output, ready for export."""
         with torch.no_grad():
             weights = self.weights(value, operator=operator, check_range=check_range)
-        return PlainNetwork(self.base_network, weights).eval().requires_grad_(False)
+        gray = (operator or self.operator) in self.gray
+        return PlainNetwork(self.base_network, weights, gray=gray).eval().requires_grad_(False)
 
 
 class PlainNetwork(nn.Module):
-    """A base network with its weights baked in: ``module(image)`` on tensors (B, 3, H, W), nothing generated."""
+    """A base network with its weights baked in: ``module(image)`` on tensors (B, 3, H, W), nothing generated.
 
-    def __init__(self, base_network: BaseNetwork, weights: Mapping[str, torch.Tensor]):
+    Where they were learned on `gray` pictures, it answers channel by channel.
+    """
+
+    def __init__(self, base_network: BaseNetwork, weights: Mapping[str, torch.Tensor], *, gray: bool = False):
         super().__init__()
+        self.gray = gray
         self.base_network = copy.deepcopy(base_network)
         self.weights = nn.ParameterDict({name: weight.detach().clone() for name, weight in weights.items()})
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Tensor (B, 3, H, W) to tensor (B, 3, H, W)."""
-        return run(self.base_network, image, dict(self.weights.items()))
+        answer = run(self.base_network, channels_apart(image) if self.gray else image, dict(self.weights.items()))
+        return channels_together(answer) if self.gray else answer

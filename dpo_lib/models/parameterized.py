@@ -9,9 +9,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from ..checks import as_numbers
 from ..images import AnyImage, as_batch
 from ..parameters import Parameter, Value, as_gamma, distinct
-from .base_network import INPUT_RANGE, MINIMUM_SIZE, BaseNetwork
+from .base_network import INPUT_RANGE, MINIMUM_SIZE, BaseNetwork, channels_apart, channels_together
 from .network_config import OPERATOR_CODES, RESCALINGS, NetworkConfig
 from .weight_learning import WeightLearningNetwork
 
@@ -28,6 +29,8 @@ def rescale(gamma: torch.Tensor, parameters: Sequence[Parameter], *, rescaling: 
     for column, parameter in zip(gamma.unbind(1), parameters, strict=True):
         low, high = parameter.low, parameter.high
         if rescaling == "log" and parameter.sampling == "log":
+            if not bool((column > 0).all()):
+                raise ValueError(f"{parameter.name} counts in log scale and must be > 0, got {column.min().item():g}")
             column, low, high = column.log(), math.log(low), math.log(high)
         columns.append((2 * column - (low + high)) / (high - low))
     return torch.stack(columns, dim=1) if columns else gamma
@@ -100,14 +103,26 @@ class GammaCode(nn.Module):
             return self._rows(value, self.index(operator), batch, check_range)
         if len(operator) != batch:
             raise ValueError(f"expected one operator per image ({batch}), got {len(operator)}")
-        given = [None] * batch if value is None else torch.as_tensor(value, dtype=torch.float64).reshape(batch, -1)
+        given = [None] * batch if value is None else self._given(value, batch)
         rows = []
         for name, row in zip(operator, given, strict=True):
             index = self.index(name)
             m = len(self.operators[name])
+            if row is not None and bool(row[m:].any()):
+                raise ValueError(f"{name} takes {m} value(s), then zeros, got the row {row.tolist()}")
             row = row[:m] if row is not None and m else None
             rows.append(self._rows(row[None] if row is not None else None, index, 1, check_range))
         return torch.cat(rows)
+
+    def _given(self, value: Value, batch: int) -> torch.Tensor:
+        """A row of values per image."""
+        given = as_numbers(value, f"the values of {', '.join(self.operators)}")
+        if given.shape not in ((batch,), (batch, self.parameter_codes)):
+            raise ValueError(
+                f"images of several operators take one row of {self.parameter_codes} value(s) each, {batch} row(s), "
+                f"got shape {tuple(given.shape)}"
+            )
+        return given.reshape(batch, -1)
 
     def _rows(self, value: Value, index: int, batch: int, check_range: bool) -> torch.Tensor:
         name, parameters = list(self.operators.items())[index]
@@ -120,6 +135,8 @@ class GammaCode(nn.Module):
 class ParameterizedNetwork(nn.Module):
     """What all networks with a parameter share: the call, its checks, and the code. Subclasses say `answer`.
 
+    Several threads may call one network.
+
     Parameters
     ----------
     parameters : sequence of Parameter, or mapping
@@ -131,6 +148,13 @@ class ParameterizedNetwork(nn.Module):
         The form; default: the paper's base network.
     **settings
         Changes to `config`, by the names of its fields.
+
+    Attributes
+    ----------
+    card : dict
+        How it was trained, see `models.pretrained.save_network`.
+    gray : tuple of str
+        Operators that were learned on gray pictures: a call on a colour picture answers channel by channel.
     """
 
     base_network: BaseNetwork
@@ -149,6 +173,7 @@ class ParameterizedNetwork(nn.Module):
         operators = parameters if isinstance(parameters, Mapping) else {operator: parameters}
         self.gamma_code = GammaCode(operators, rescaling=self.config.rescaling, operator_code=self.config.operator_code)
         self.card: dict = {}
+        self.gray: tuple[str, ...] = ()
 
     @property
     def operators(self) -> dict[str, tuple[Parameter, ...]]:
@@ -171,6 +196,7 @@ class ParameterizedNetwork(nn.Module):
         lines = [
             "; ".join(described(name or "operator", parameters) for name, parameters in self.operators.items()),
             f"{self.config.describe()}, {len(self.base_network.convolutions)} convolutions",
+            *([f"learned on gray pictures: {', '.join(self.gray)}"] if self.gray else []),
             f"generated: {self.config.generated}" if model == "decoupled" else f"model: {model}",
             f"{numbers:,} stored numbers",
         ]
@@ -183,6 +209,17 @@ class ParameterizedNetwork(nn.Module):
     def answer(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W) and codes (B, codes) to images."""
         raise TypeError(f"{type(self).__name__} does not say how it answers")
+
+    def _answer(self, image: torch.Tensor, code: torch.Tensor, operator: str | Sequence[str] | None) -> torch.Tensor:
+        """`answer`, channel by channel where the picture has colours and the operator was learned without."""
+        names = [operator or self.operator] * len(image) if operator is None or isinstance(operator, str) else operator
+        gray = [name in self.gray for name in names]
+        if not any(gray) or bool((image == image[:, :1]).all()):
+            return self.answer(image, code)
+        if all(gray):
+            return channels_together(self.answer(channels_apart(image), code.repeat_interleave(3, dim=0)))
+        rows = zip(image.split(1), code.split(1), names, strict=True)
+        return torch.cat([self._answer(*row) for row in rows])
 
     def forward(
         self,
@@ -197,9 +234,10 @@ class ParameterizedNetwork(nn.Module):
         Parameters
         ----------
         image : tensor (B, 3, H, W) floating in [0, 1], or ndarray (H, W, 3) or (B, H, W, 3), floating or uint8
-            Computed in the precision of the weights, whatever its own.
+            Computed in the precision of the weights, or in autocast's, whatever its own.
         value : number, sequence or tensor, optional
-            A number for all images, or one value per image; None for the parameters' defaults.
+            A number for all images, or one value per image; None for the parameters' defaults. The answer to a tensor
+            is differentiable with respect to it, as to the image and the weights.
         operator : str or sequence of str, optional
             Which operator, for a network that knows several; or one per image (then `value` has a row per image).
         check_range : bool
@@ -218,6 +256,6 @@ class ParameterizedNetwork(nn.Module):
         code = self.gamma_code(value, operator=operator, batch=batch.shape[0], check_range=check_range)
         weight = next(self.parameters())
         if isinstance(image, torch.Tensor):
-            return restore(self.answer(batch.to(weight.dtype), code))
+            return restore(self._answer(batch.to(weight.dtype), code, operator))
         with torch.no_grad():
-            return restore(self.answer(batch.to(weight), code))
+            return restore(self._answer(batch.to(weight), code, operator))

@@ -22,6 +22,7 @@ from .parameterized import ParameterizedNetwork
 
 FORMAT = "dpo_lib 1"
 FORMS = (DecoupledNetwork, InputChannelNetwork)
+GRAY_BEFORE = {"denoise", "deblock", "super_resolution"}  # learned on gray pictures, in files that do not say so yet
 
 
 def save_network(
@@ -54,6 +55,7 @@ def save_network(
         "format": FORMAT,
         "operators": {name: [asdict(p) for p in parameters] for name, parameters in network.operators.items()},
         "network": asdict(network.config),
+        "gray": network.gray,
     }
     _check_tensors(network.state_dict(), "the network")
     tensors = {
@@ -133,7 +135,9 @@ def load_network(path: str | os.PathLike, *, device: str | torch.device = "cpu")
             for name, parameters in form["operators"].items()
         }
         stored = {"model": form.get("kind", "decoupled"), **form["network"]}  # "kind": files of the first version
-        network = build_model(operators, NetworkConfig.from_file(stored))
+        with torch.inference_mode(False):
+            network = build_model(operators, NetworkConfig.from_file(stored)).float()
+        network.gray = tuple(form.get("gray", [name for name in operators if name in GRAY_BEFORE]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} holds a network of an unknown form: {error}") from error
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ..images import as_batch
 from ..parameters import Value
-from .base_network import INPUT_RANGE, MINIMUM_SIZE, Features
+from .base_network import INPUT_RANGE, MINIMUM_SIZE, Features, channels_apart, channels_together
 from .fused import activate_and_convolve, working_room
 from .parameterized import ParameterizedNetwork
 from .weight_learning import Generated
@@ -40,12 +40,14 @@ class SingleLayerTuner:
     Raises
     ------
     ValueError
-        Nothing can be shared, because the first convolution is generated; or no tensor is generated.
+        Nothing can be shared, because the first convolution is generated; or no tensor is generated. A colour picture
+        for a network of which only some operators were learned on gray ones.
 
     Notes
     -----
     Keeps C x H x W numbers per image, C the width of the layer before the first generated tensor; see
-    `memory_bytes`.
+    `memory_bytes`. Three times as many where a network learned on gray pictures answers channel by channel. Several
+    threads may call one tuner.
 
     Examples
     --------
@@ -69,7 +71,14 @@ class SingleLayerTuner:
             )
         batch, self._restore = as_batch(image, minimum_size=MINIMUM_SIZE, low=INPUT_RANGE[0], high=INPUT_RANGE[1])
         self.network, self.layer = network, layer
+        self.channel_by_channel = bool(network.gray) and bool((batch != batch[:, :1]).any())
+        if self.channel_by_channel and set(network.gray) != set(network.operators):
+            raise ValueError(
+                f"a colour picture's channels are shared by {', '.join(network.gray)} only: call the network"
+            )
+        self.batch = len(batch)
         with torch.no_grad():
+            batch = channels_apart(batch) if self.channel_by_channel else batch
             self.image = batch.to(base.scale if isinstance(image, np.ndarray) else base.scale.dtype)
             fixed = dict(network.weight_learning_network.fixed.items())
             features = base.advance(base.begin(self.image), fixed, until=layer, standardise=not convolution)
@@ -83,7 +92,7 @@ class SingleLayerTuner:
         )
         if self.only_activation and self.image.device.type == "cpu":
             self.features.x = self.features.skip = self.features.x.contiguous(memory_format=torch.channels_last)
-            self._room = working_room(self.features.x, outputs=last.out_channels)
+            self._rooms: list[list[torch.Tensor]] = []  # of the threads that call
 
     @property
     def memory_bytes(self) -> int:
@@ -107,19 +116,27 @@ class SingleLayerTuner:
         Same kind as the image.
         """
         network, base = self.network, self.network.base_network
-        code = network.gamma_code(value, operator=operator, batch=len(self.image), check_range=check_range)
+        code = network.gamma_code(value, operator=operator, batch=self.batch, check_range=check_range)
+        code = code.repeat_interleave(len(self.image) // self.batch, dim=0)
         weights = network.generate(code)  # type: ignore[operator]  # of DecoupledNetwork, which knows this module
         if self.only_activation and self.image.device.type == "cpu":
             scale, shift = base.scale_and_shift(self.layer, weights)
             last = weights[base.convolutions[-1].name]
+            try:
+                room = self._rooms.pop()
+            except IndexError:
+                with torch.inference_mode(False):  # later calls write into it, too
+                    room = working_room(self.features.x, outputs=len(last))
             x = activate_and_convolve(
-                self.features.x, last, scale=scale, shift=shift, padding=base.convolutions[-1].padding, room=self._room
+                self.features.x, last, scale=scale, shift=shift, padding=base.convolutions[-1].padding, room=room
             )
+            self._rooms.append(room)
             x = F.pixel_shuffle(x, 2) if base.convolutions[-1].shuffles else x
             done = Features(x, x, self.layer + 2, batch=len(self.image))
         else:
             done = base.advance(self.features, weights)
-        return self._restore(base.finish(self.image, done))
+        answer = base.finish(self.image, done)
+        return self._restore(channels_together(answer) if self.channel_by_channel else answer)
 
 
 def _without_needless_skip(features: Features, layers: Sequence) -> Features:

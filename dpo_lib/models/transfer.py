@@ -68,7 +68,7 @@ def base_at_mid_range(network: ParameterizedNetwork) -> DecoupledNetwork:
     form = replace(network.config, model="base_only", generated="none", hidden=0, trunk=())
     plain = DecoupledNetwork(network.operators, form)
     _copy_mid_range(plain, network)
-    plain.card = network.card
+    plain.card, plain.gray = network.card, network.gray
     return plain
 
 
@@ -94,7 +94,7 @@ def all_weights(network: ParameterizedNetwork) -> dict[str, torch.Tensor]:
     of each normalisation, "norm1" ...
     """
     base, learning = network.base_network, network.weight_learning_network
-    code = torch.zeros(1, network.gamma_code.codes, device=base.scale.device)
+    code = base.scale.new_zeros(1, network.gamma_code.codes)
     found = {
         name: tensor if tensor is learning.fixed.get(name) else tensor[0] for name, tensor in learning(code).items()
     }

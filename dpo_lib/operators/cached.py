@@ -42,6 +42,7 @@ def kept_targets(operator: Operator, folder: str | os.PathLike | None) -> Operat
         return operator
     folder = Path(folder)
 
+    @functools.wraps(operator.function)
     def function(image: torch.Tensor, *values: torch.Tensor, **settings) -> torch.Tensor:
         answers = []
         for one, *own in zip(image.split(1), *(value.split(1) for value in values), strict=True):
@@ -75,10 +76,11 @@ def source_of(operator: Operator) -> str | None:
     functools.partial, variables of the function that it was made in) and its attribute ``version``, if it has one.
     """
     function: Any = operator.function
-    held: list[Any] = [getattr(function, "version", None)]
+    held: list[Any] = []
     while wrapped := getattr(function, "__wrapped__", None) or getattr(function, "func", None):
         held += [getattr(function, "args", ()), tuple(sorted(getattr(function, "keywords", {}).items()))]
         function = wrapped
+    held.insert(0, getattr(operator.function, "version", None) or getattr(function, "version", None))
     module = getattr(function, "__module__", None) or ""
     if module.startswith(PACKAGE + "."):
         source = _source_of_module(module)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 
@@ -85,14 +87,15 @@ def add_rain(
 
 def _streaks(size: torch.Size, *, density, length_px, angle_deg, generator: torch.Generator) -> torch.Tensor:
     """Streaks of brightness up to 1, and more where they cross: tensor (1, H, W), float32."""
-    u, v = torch.rand(2, generator=generator).tolist()
+    rand = functools.partial(torch.rand, generator=generator, dtype=torch.float32)
+    u, v = rand(2).tolist()
     line = line_kernel(
         length_px[0] + u * (length_px[1] - length_px[0]), angle_deg[0] + v * (angle_deg[1] - angle_deg[0])
     )
     margin = line.shape[0] // 2  # drops outside the picture whose streak reaches into it
     shape = [side + 2 * margin for side in size]
-    falls = torch.rand(shape, generator=generator) < density
-    drops = falls * (0.25 + 0.75 * torch.rand(shape, generator=generator))
+    falls = rand(shape) < density
+    drops = falls * (0.25 + 0.75 * rand(shape))
     return F.conv2d(drops[None, None], line[None, None])[0].clamp_(0, 1)
 
 

@@ -8,6 +8,8 @@ import torch
 
 from .operator import Operator, Parameter, broadcast
 
+MOST_ITERATIONS = 2000
+
 
 def l0_smoothing(
     image: torch.Tensor, lam: torch.Tensor | float, *, kappa: float = 2.0, beta_max: float = 1e5
@@ -26,7 +28,7 @@ def l0_smoothing(
     kappa : float
         Factor by which beta grows per iteration, > 1.
     beta_max : float
-        Iterations go on while beta < beta_max, starting from 2 lambda.
+        Iterations go on while beta < beta_max, starting from 2 lambda; at most 2000 of them.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def l0_smoothing(
     Raises
     ------
     ValueError
-        lambda not positive, or kappa not above 1.
+        lambda not positive, kappa not above 1, or more than 2000 iterations (kappa so near to 1 would take hours).
 
     Notes
     -----
@@ -67,6 +69,11 @@ def l0_smoothing(
     lam = broadcast(lam, image)
     if bool((lam <= 0).any()) or kappa <= 1:
         raise ValueError(f"l0 needs lambda > 0 and kappa > 1, got lambda {lam.flatten().tolist()}, kappa {kappa}")
+    rounds = math.log(max(beta_max / (2 * float(lam.min())), 1)) / math.log(kappa)
+    if rounds > MOST_ITERATIONS:
+        raise ValueError(
+            f"l0 takes at most {MOST_ITERATIONS} iterations, got {rounds:.0f} of them: raise kappa ({kappa})"
+        )
     height, width = image.shape[2:]
     vertical, horizontal = (
         2 - 2 * torch.cos(2 * math.pi * torch.arange(n, dtype=image.dtype, device=image.device) / size)

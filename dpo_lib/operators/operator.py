@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,18 +11,32 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..checks import as_numbers
 from ..images import OVERSHOOT, AnyImage, as_batch, as_plain, to_numpy
 from ..parameters import Parameter, Value, as_gamma, distinct
 
 __all__ = ["Operator", "Operators", "Parameter", "as_operators", "broadcast"]
 
 KINDS = ("filter", "restoration")
+SETTINGS = {  # what the annotation of a function's keyword asks for
+    "bool": "True or False",
+    "str": "a word",
+    "torch.Generator": "a torch.Generator",
+    "int": "a whole number",
+    "torch.Tensor | int": "whole numbers",
+    "float": "a finite number",
+    "torch.Tensor | float": "finite numbers",
+    "tuple[float, float]": "2 finite numbers",
+    "tuple[float, float, float]": "3 finite numbers",
+}
 PRECISIONS = (torch.float32, torch.float64)  # in half precision, solvers and thresholds give wrong pictures silently
 
 
 def broadcast(value: float | torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     """A number or one value per image as a tensor (B, 1, 1, 1) of the image's dtype and device."""
-    value = torch.as_tensor(value, dtype=image.dtype, device=image.device)
+    value = (value if isinstance(value, torch.Tensor) else as_numbers(value, "a value")).to(image)
+    if value.numel() not in (1, len(image)):
+        raise ValueError(f"expected one value, or one per image ({len(image)}), got shape {tuple(value.shape)}")
     return value.reshape(-1, 1, 1, 1).expand(image.shape[0], 1, 1, 1)
 
 
@@ -61,7 +76,7 @@ class Operator:
     kind: str = "filter"
     parameters: tuple[Parameter, ...] = ()
     optional_parameters: tuple[Parameter, ...] = ()
-    settings: dict = field(default_factory=dict)
+    settings: dict = field(default_factory=dict, hash=False)
     minimum_size: int = 4
     target: Callable | None = None
     periodic: bool = False
@@ -69,7 +84,8 @@ class Operator:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        object.__setattr__(self, "parameters", tuple(self.parameters))
+        for name in ("parameters", "optional_parameters"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         distinct((*self.parameters, *self.optional_parameters), self.name)
 
     def __call__(self, image: AnyImage, value: Value = None, *, check_range: bool = True, **settings: Any) -> AnyImage:
@@ -84,27 +100,62 @@ class Operator:
         check_range : bool
             Refuse values outside the parameters' ranges (True), or let the function decide.
         **settings
-            Keywords of the function.
+            Keywords of the function; and, in place of `value`, parameters by their names, or as the function calls them
+            (l0's ``lam``, since Python has its own ``lambda``).
 
         Returns
         -------
-        Same kind as `image`.
+        Same kind as `image`, without a gradient: no operator is differentiable (every network is).
 
         Raises
         ------
         TypeError, ValueError
-            Bad image or value; the message says what was expected.
+            Bad image, value or setting; the message says what was expected.
         """
         batch, restore = as_batch(image, minimum_size=self.minimum_size)
         if batch.dtype not in PRECISIONS:
             raise TypeError(f"image must be float32 or float64, got {batch.dtype}: convert it first")
-        gamma = as_gamma(
-            value, parameters=self.parameters, batch=batch.shape[0], owner=self.name, check_range=check_range
-        )
-        columns = gamma.to(batch).unbind(1)
+        named, settings = self._sorted(settings)
+        if named and value is not None:
+            raise TypeError(f"{self.name} takes its parameters by value or by name, got both: leave one out")
+        as_values = functools.partial(as_gamma, batch=len(batch), owner=self.name, check_range=check_range)
+        gamma = as_values(value, parameters=self.parameters)
+        for index, given in named.items():
+            gamma[:, index] = as_values(given, parameters=self.parameters[index : index + 1])[:, 0]
+        columns = gamma.detach().to(batch).unbind(1)
         batch = batch.clone() if batch is image else batch  # a function of your own may work in place
-        with torch.no_grad():
-            return restore(self.function(batch, *columns, **{**self.settings, **settings}))
+        with torch.no_grad(), torch.autocast(batch.device.type, enabled=False):  # solvers need all digits
+            return restore(self.function(batch, *columns, **settings))
+
+    def _sorted(self, given: dict[str, Any]) -> tuple[dict[int, Any], dict[str, Any]]:
+        """The keywords of a call: parameters by position; and all settings, checked by the function's annotations."""
+        try:
+            keywords = list(inspect.signature(self.function).parameters.values())[1:]
+        except (TypeError, ValueError):  # compiled code need not tell
+            return {}, {**self.settings, **given}
+        by_place = [p.name for p in keywords if p.kind is p.POSITIONAL_OR_KEYWORD][: len(self.parameters)]
+        places = {name: k for names in (by_place, [p.name for p in self.parameters]) for k, name in enumerate(names)}
+        given = {**{name: value for name, value in self.settings.items() if name not in places}, **given}
+        known = {p.name: p for p in keywords if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        named: dict[int, Any] = {}
+        settings: dict[str, Any] = {}
+        for name, value in given.items():
+            if name in places:
+                named[places[name]] = value
+            elif name in known:
+                usual = self.settings.get(name, known[name].default)
+                settings[name] = _setting(value, known[name].annotation, usual, f"{name} of {self.name}")
+            elif any(p.kind is p.VAR_KEYWORD for p in keywords):
+                settings[name] = value
+            else:
+                words = dict.fromkeys([*(p.name for p in self.parameters), *list(known)[len(by_place) :]])
+                raise TypeError(f"{self.name} has no setting {name!r}: choose from {', '.join(words) or 'none'}")
+        return named, settings
+
+    @property
+    def is_gray(self) -> bool:
+        """Whether its pairs are gray pictures, as those of the gray benchmarks: `target` with the setting `on`."""
+        return self.target is not None and self.settings.get("on", "rgb") != "rgb"
 
     def sample(self, n: int, generator: torch.Generator | int | None = None, *, levels: int = 0) -> torch.Tensor:
         """Draw parameter values as in training, see `Parameter.sample`: tensor (n, m) on the CPU."""
@@ -156,17 +207,10 @@ class Operator:
         if [p.name for p in self.parameters] != list(names[: len(self.parameters)]):
             raise ValueError(f"{self.name} needs {', '.join(p.name for p in self.parameters)} first, got {list(names)}")
         chosen = tuple(known[name] for name in names)
-        function = self.function
-        extra = [p.name for p in chosen[len(self.parameters) :]]
-        count = len(self.parameters)
-
-        @functools.wraps(function)  # its source is what the operator is known by
-        def with_extra(image, *values, **settings):
-            named = dict(zip(extra, values[count:], strict=True))
-            return function(image, *values[:count], **{**settings, **named})
-
+        extra = tuple(p.name for p in chosen[len(self.parameters) :])
+        function = _WithParameters(self.function, len(self.parameters), extra)
         rest = tuple(p for p in self.optional_parameters if p.name not in extra)
-        return replace(self, function=with_extra, parameters=chosen, optional_parameters=rest)
+        return replace(self, function=function, parameters=chosen, optional_parameters=rest)
 
     @staticmethod
     def from_function(
@@ -204,24 +248,70 @@ class Operator:
         >>> tv(np.random.default_rng(0).random((16, 20, 3)), 0.1).shape
         (16, 20, 3)
         """
-
-        @functools.wraps(function)  # its source is what the operator is known by
-        def batched(image: torch.Tensor, *values: torch.Tensor, **settings) -> torch.Tensor:
-            results = []
-            for index, one in enumerate(image):
-                array = np.array(to_numpy(one))  # a copy: the function may work in place
-                result = function(array, *(float(v[index]) for v in values), **settings)
-                results.append(_as_tensor(result, one, f"the result of the function behind {name}", kind))
-            return torch.stack(results)
-
         return Operator(
             name=name,
             title=title or name,
-            function=batched,
+            function=_OnArrays(function, name, kind),
             kind=kind,
             parameters=tuple(parameters),
             minimum_size=minimum_size,
         )
+
+
+@dataclass(unsafe_hash=True)
+class _OnArrays:
+    """A user's function on arrays as one on tensors: pickled, hashed and told apart as that is."""
+
+    function: Callable[..., np.ndarray]
+    name: str
+    kind: str
+
+    def __post_init__(self):
+        functools.update_wrapper(self, self.function, updated=())  # its source is what the operator is known by
+
+    def __call__(self, image: torch.Tensor, *values: torch.Tensor, **settings: Any) -> torch.Tensor:
+        results = []
+        for index, one in enumerate(image):
+            array = np.array(to_numpy(one))  # a copy: the function may work in place
+            result = self.function(array, *(float(v[index]) for v in values), **settings)
+            results.append(_as_tensor(result, one, f"the result of the function behind {self.name}", self.kind))
+        return torch.stack(results)
+
+
+@dataclass(unsafe_hash=True)
+class _WithParameters:
+    """A function with some of its keywords given by value, after its `count` own parameters."""
+
+    function: Callable
+    count: int
+    keywords_by_value: tuple[str, ...]
+
+    def __post_init__(self):
+        functools.update_wrapper(self, self.function, updated=())
+
+    def __call__(self, image: torch.Tensor, *values: torch.Tensor, **settings: Any) -> torch.Tensor:
+        named = dict(zip(self.keywords_by_value, values[self.count :], strict=True))
+        return self.function(image, *values[: self.count], **settings, **named)
+
+
+def _setting(value: Any, annotation: Any, usual: Any, name: str) -> Any:
+    """A setting as the function's annotation asks for; infinite only where its usual value is."""
+    kind = (annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")).removesuffix(" | None")
+    if kind not in SETTINGS or value is usual:
+        return value
+    simple = {"bool": (bool, np.bool_), "str": str, "torch.Generator": torch.Generator}.get(kind)
+    if simple:
+        fits = isinstance(value, simple)
+    else:
+        numbers = as_numbers(value, name).detach()
+        fits = bool(numbers.isfinite().all()) or (usual == np.inf and not bool(numbers.isnan().any()))
+        fits = fits and ("int" not in kind or bool((numbers == numbers.round()).all()))
+        shape = (kind.count("float"),) if kind.startswith("tuple") else ()
+        fits = fits and (numbers.shape == shape or kind.startswith("torch"))
+        value = numbers if kind.startswith("torch") else numbers.tolist()
+    if not fits:
+        raise TypeError(f"{name} must be {SETTINGS[kind]}, got {value!r}")
+    return int(value) if kind == "int" else value
 
 
 def _as_tensor(result: Any, image: torch.Tensor, owner: str, kind: str) -> torch.Tensor:

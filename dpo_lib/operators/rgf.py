@@ -11,6 +11,7 @@ from .operator import Operator, Parameter, broadcast
 SPACING = 0.6  # step of a factored Gaussian in sigmas; the sum's relative error is 2 exp(-pi^2 / (2 SPACING^2)) = 2e-6
 FACTORED_FROM = 2.5  # pixels; a blur with a smaller sigma is cheaper without the small grid
 LOWEST_EXPONENT = -40.0  # exp(-40) counts for nothing; further down, exp and products become slow subnormal numbers
+SMALLEST_SIGMA_R = 1e-3  # a quarter of an 8-bit step
 BLOCK = 32  # columns of a banded matrix that a CPU multiplies at a time
 
 
@@ -30,8 +31,8 @@ def rolling_guidance_filter(
     sigma_s : float or tensor (B,)
         Spatial scale in pixels, > 0; the paper's range is [1, 10].
     sigma_r : float
-        Difference in the guide up to which pixels are averaged, > 0, in units of the image's range. The number of
-        intensity levels, and with it the work, grows as 1 / sigma_r.
+        Difference in the guide up to which pixels are averaged, at least 0.001 (a quarter of an 8-bit step), in units
+        of the image's range. The number of intensity levels, and with it the work, grows as 1 / sigma_r.
     iterations : int
         Number of filterings, at least 1, the first one included.
 
@@ -84,6 +85,8 @@ def rolling_guidance_filter(
             f"rgf needs sigma_s > 0, sigma_r > 0 and iterations >= 1, "
             f"got sigma_s {sigmas}, sigma_r {sigma_r}, iterations {iterations}"
         )
+    if sigma_r < SMALLEST_SIGMA_R:
+        raise ValueError(f"rgf needs sigma_r >= {SMALLEST_SIGMA_R}, since its work grows as 1 / sigma_r, got {sigma_r}")
     # a GPU wants the channels in one piece, a CPU one at a time so that they stay in its cache
     together = 1 if image.device.type == "cpu" else image.shape[1]
     results = []

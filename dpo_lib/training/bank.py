@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
+from ..checks import as_numbers
 from ..images import shrink_image, to_tensor
 from ..operators.cached import kept_targets
 from ..operators.operator import Operator, Operators, as_operators
@@ -316,7 +317,7 @@ def _chosen(values: Sequence[float], operators: Sequence[Operator]) -> torch.Ten
         raise ValueError(f"values can be chosen for a single operator only, got {len(operators)} operators")
     if not len(values):
         raise ValueError("values to train on must be at least one, got none: leave them out for the whole range")
-    rows = torch.as_tensor(values, dtype=torch.float64).reshape(len(values), -1)
+    rows = as_numbers(values, "values to train on").reshape(len(values), -1)
     return as_gamma(rows, parameters=operators[0].parameters, batch=len(rows), owner=operators[0].name)
 
 

@@ -81,7 +81,9 @@ def build_network(operators: Operators, config: TrainConfig) -> ParameterizedNet
         form = replace(form, wrap=WRAP_PX)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return build_model(parameters, form)
+        network = build_model(parameters, form)
+    network.gray = tuple(name for name, operator in operators.items() if operator.is_gray)
+    return network
 
 
 class Learner:

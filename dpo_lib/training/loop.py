@@ -64,7 +64,7 @@ def train(
     ----------
     operators : Operator, or sequence or mapping of them
         Several make a joint network: batches mix them, and the network is told each image's operator.
-    images : sequence of ndarray (H, W, 3)
+    images : sequence of ndarray (H, W, 3), or mapping of names to such
         Clean training images, uint8 or float in [0, 1].
     config : TrainConfig
         Default: the "laptop" scale.

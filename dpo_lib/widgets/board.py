@@ -70,7 +70,8 @@ class Board(ipywidgets.VBox):
     """What `explore` shows.
 
     While a slider moves, a quick picture is drawn at every step (JPEG; smaller, where the network is slow), and a
-    faithful one (PNG) once it rests. What goes wrong in a callback is written into `text`, in red.
+    faithful one (PNG) once it rests. What goes wrong in a callback is written into `text`, in red. Use a board from one
+    thread; networks, tuners and operators may be called from several.
 
     Parameters
     ----------
