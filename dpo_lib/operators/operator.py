@@ -299,7 +299,7 @@ def _setting(value: Any, annotation: Any, usual: Any, name: str) -> Any:
     kind = (annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")).removesuffix(" | None")
     if kind not in SETTINGS or value is usual:
         return value
-    simple = {"bool": (bool, np.bool_), "str": str, "torch.Generator": torch.Generator}.get(kind)
+    simple: Any = {"bool": (bool, np.bool_), "str": str, "torch.Generator": torch.Generator}.get(kind)
     if simple:
         fits = isinstance(value, simple)
     else:
