@@ -1,11 +1,12 @@
 """Designs of network and training at equal processor time: one change at a time, measured on whole pictures.
 
     python benchmarks/design.py --images DIR --test-images DIR --every 20 --targets runs/targets --seconds 240
-    python benchmarks/design.py ... --operator l0 llf --variant pyramid muon --seed 0 1 2
+    python benchmarks/design.py ... --operator l0 llf --variant pyramid paper32 "pyramid adamw" gate --seed 0 1 2
 
-A run gets as many steps as fit into its processor seconds (one thread; a few steps are timed first), and one row in
-``results/design.csv``. Runs that have a row there are left out, so that the same command continues; several of them
-can run at once.
+The variants of one operator and seed learn in turns, one step of whichever has used the least processor time (one
+thread), so that what else the machine does meets all of them; each one's learning rate falls with its time. Each gets
+a row in ``results/design.csv``. What has a row there is left out, so that the same command continues; a race that was
+ended before its time begins anew.
 """
 
 from __future__ import annotations
@@ -13,22 +14,28 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
-from dpo_lib import OPERATORS, SCALES, evaluate, summarise, train
+from dpo_lib import OPERATORS, SCALES, evaluate, summarise
 from dpo_lib.data.sources import image_files, load_folder, named_images
 from dpo_lib.images import to_numpy, to_tensor
+from dpo_lib.operators import Operator
+from dpo_lib.randomness import seeded
 from dpo_lib.records import provenance, read_rows, read_table, write_json, write_rows
 from dpo_lib.text import format_table
-from dpo_lib.training import Phase
+from dpo_lib.training import Phase, TrainConfig
 from dpo_lib.training.bank import Change
+from dpo_lib.training.learner import Learner
+from dpo_lib.training.loop import Banks
 
 ROOT = Path(__file__).resolve().parent.parent
-TRIAL_STEPS = 24
+FIRST_PLAN = 1000  # steps that a run plans with before it knows how long one takes
+ENOUGH = 10  # steps, to know it
 
 SHARED = {"entries_per_image": 3, "value_levels": 64}  # all learn from the same targets
 SHORT = {"phases": (Phase(1.0, 1.0, 192, 2),), "learning_rate": 1e-3, "muon_learning_rate": 1e-2, **SHARED}
@@ -97,15 +104,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tests, _ = named_images(image_files(given.test_images)[:: given.every], root=given.test_images)
     change = Change((False, False, False), saturation=given.saturation)
     tests = {name: to_numpy(change(to_tensor(image))) for name, image in tests.items()}
+    done = read_rows(given.out) if given.out.exists() else []
     for seed in given.seed:
         for operator in given.operator:
-            for variant in given.variant:
-                key = {"operator": operator, "variant": variant, "seed": seed, "seconds": given.seconds}
-                if not _is_there(given.out, key):
-                    row = run(key, images, tests, targets=given.targets)
-                    rows = read_table(given.out) if given.out.exists() else []  # other processes add rows meanwhile
-                    write_rows(given.out, [*rows, row])
-                    print(row, flush=True)
+            key = {"operator": operator, "seed": seed, "seconds": given.seconds}
+            there = {row["variant"] for row in done if all(row[name] == value for name, value in key.items())}
+            variants = [variant for variant in given.variant if variant not in there]
+            for row in race(key, variants, images, tests, targets=given.targets):
+                rows = read_table(given.out) if given.out.exists() else []  # other processes add rows meanwhile
+                write_rows(given.out, [*rows, row])
+                print(row, flush=True)
     facts = {
         "command": "benchmarks/design.py",
         "saturation": given.saturation,
@@ -141,37 +149,51 @@ def table(rows: Sequence[dict]) -> list[dict]:
     return lines
 
 
-def run(key: dict, images: list, tests: dict, *, targets: str | None) -> dict:
-    """Train one variant for its seconds, and measure it."""
-    operator, config = OPERATORS[key["operator"]], replace(VARIANTS[key["variant"]], seed=key["seed"])
-    settings = {"targets": targets, "progress": False}
-    train(operator, images, replace(config, steps=1), **settings)  # the targets are there from here on
-    start = time.process_time()
-    train(operator, images, replace(config, steps=1), **settings)
-    loading = time.process_time() - start
-    start = time.process_time()
-    train(operator, images, replace(config, steps=1 + TRIAL_STEPS), **settings)
-    step = max((time.process_time() - start - loading) / TRIAL_STEPS, 1e-3)
-    config = replace(config, steps=max(2, round(key["seconds"] / step)))
-    start = time.process_time()
-    result = train(operator, images, config, **settings)
-    seconds = time.process_time() - start - loading
-    table = summarise(evaluate(result.network, operator, tests, targets=targets))
-    return {
-        **key,
-        "steps": result.steps,
-        "samples": result.samples,
-        "used_s": round(seconds),
-        "precision": result.precision,
-        "psnr_db": table[-1]["psnr_db"],
-        "input_psnr_db": table[-1]["input_psnr_db"],
-        "psnr_by_value": " ".join(f"{row['psnr_db']:.2f}" for row in table[:-1]),
-    }
+class Racer:
+    """A training that ends when its processor seconds are used up."""
+
+    def __init__(self, variant: str, config: TrainConfig, operator: Operator, images: list, targets: str | None):
+        self.variant, self.config, self.samples, self.used, self.count = variant, config, 0, 0.0, 0
+        self.learner = Learner({operator.name: operator}, config, torch.device("cpu"), None)
+        self.banks = Banks(self.learner, images, targets=targets)
+        self.banks.at(0)
+
+    def step(self, seconds: float) -> None:
+        """One step, with the learning rate of its place in the time."""
+        plan = self.count * seconds / self.used if self.count >= ENOUGH else FIRST_PLAN
+        self.learner.config = replace(self.config, steps=max(self.count + 1, round(plan)))
+        start = time.process_time()
+        batch = self.banks.at(0).batch(self.banks.phase.batch_size, seeded(self.config.seed, 7, self.count))
+        self.learner.step(batch, self.count)
+        self.used += time.process_time() - start
+        self.count, self.samples = self.count + 1, self.samples + len(batch.input)
 
 
-def _is_there(path: Path, key: dict) -> bool:
-    rows = read_rows(path) if path.exists() else []
-    return any(all(row[name] == value for name, value in key.items()) for row in rows)
+def race(key: dict, variants: Sequence[str], images: list, tests: dict, *, targets: str | None) -> Iterator[dict]:
+    """Train variants in turns for their seconds each, then measure them."""
+    operator, seconds = OPERATORS[key["operator"]], key["seconds"]
+    racers = [
+        Racer(variant, replace(VARIANTS[variant], seed=key["seed"]), operator, images, targets) for variant in variants
+    ]
+    bar = tqdm(total=round(seconds * len(racers)), desc=operator.name, unit="s")
+    while racers and (last := min(racers, key=lambda racer: racer.used)).used < seconds:
+        last.step(seconds)
+        bar.update(int(sum(racer.used for racer in racers)) - bar.n)
+    bar.close()
+    for racer in racers:
+        summary = summarise(evaluate(racer.learner.average.eval(), operator, tests, targets=targets))
+        yield {
+            "operator": key["operator"],
+            "variant": racer.variant,
+            "seed": key["seed"],
+            "seconds": seconds,
+            "steps": racer.count,
+            "samples": racer.samples,
+            "precision": str(racer.learner.dtype).removeprefix("torch."),
+            "psnr_db": summary[-1]["psnr_db"],
+            "input_psnr_db": summary[-1]["input_psnr_db"],
+            "psnr_by_value": " ".join(f"{row['psnr_db']:.2f}" for row in summary[:-1]),
+        }
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class Learner:
         initial: ParameterizedNetwork | None,
         workers: Workers | None = None,
     ):
-        self.config, self.device, self.joint = config, device, len(operators) > 1
+        self.operators, self.config, self.device, self.joint = operators, config, device, len(operators) > 1
         self.workers = workers or Workers(0, 1, device)
         self.dtype = resolve_precision(config.precision, device, config.network)
         self.network, self.average = (build_network(operators, config).to(device) for _ in range(2))

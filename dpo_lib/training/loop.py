@@ -110,9 +110,7 @@ def train(
         if out is not None:
             numbers = sum(tensor.numel() for tensor in learner.network.state_dict().values())
             writable_folder(out, room=CHECKPOINT_BYTES * numbers)
-        base = learner.average.base_network
-        crops = {"step": 1 if base.wrap or not base.unshuffles else base.step, "torus": base.wrap > 0}
-        banks = _Banks(operators, images, config, workers, progress, targets, jobs, crops)
+        banks = Banks(learner, images, progress=progress, targets=targets, jobs=jobs)
         return _run(learner, banks, out, minutes, checkpoint_every)
 
 
@@ -126,19 +124,19 @@ def _check_training_image(image: np.ndarray, number: int) -> None:
 
 
 def _run(
-    learner: Learner, banks: _Banks, out: Path | None, minutes: float | None, checkpoint_every: float
+    learner: Learner, banks: Banks, out: Path | None, minutes: float | None, checkpoint_every: float
 ) -> TrainResult:
     """The steps that are left, from a checkpoint in `out` if there is one, see `train`."""
-    config, workers = banks.config, banks.workers
+    config, workers = learner.config, learner.workers
     state: dict[str, Any] = {"step": 0, "samples": 0, "seconds": 0.0, "recent": []}
-    kept = {"run": identity(banks.operators, banks.images, config), "modules": learner.modules, "state": state}
+    kept = {"run": identity(learner.operators, banks.images, config), "modules": learner.modules, "state": state}
     if out is not None and (out / "checkpoint.pt").exists():
         load_checkpoint(out / "checkpoint.pt", **kept)
     out = out if workers.leads else None
     log = RunLog(None if out is None else out / "log.csv", keep_until=state["step"])
     start, last_checkpoint = time.monotonic() - state["seconds"], time.monotonic()
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    title = "+".join(banks.operators)
+    title = "+".join(learner.operators)
     bar = tqdm(total=config.steps, initial=state["step"], desc=title, unit="step", disable=not banks.progress)
     try:
         while (step := state["step"]) < config.steps:
@@ -182,13 +180,30 @@ def _run(
     )
 
 
-class _Banks:
-    """The bank as it is at a step; a new one for each phase."""
+class Banks:
+    """What a learner draws its batches from: the bank as it is at a step; a new one for each phase.
 
-    def __init__(self, operators, images, config: TrainConfig, workers: Workers, progress: bool, targets, jobs, crops):
-        self.crops: dict = crops
-        self.operators, self.images, self.config, self.workers = operators, images, config, workers
-        self.progress, self.targets, self.jobs = progress, targets, jobs
+    Parameters
+    ----------
+    learner : Learner
+    images : sequence of ndarray (H, W, 3), or mapping of names to such
+    progress, targets, jobs
+        See `train`.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        images: Sequence[np.ndarray],
+        *,
+        progress: bool = False,
+        targets: str | os.PathLike | None = None,
+        jobs: int = 1,
+    ):
+        self.learner, self.images, self.progress, self.targets, self.jobs = learner, images, progress, targets, jobs
+        self.config = learner.config
+        base = learner.average.base_network
+        self.crops: dict = {"step": 1 if base.wrap or not base.unshuffles else base.step, "torus": base.wrap > 0}
         self.number = -1  # no phase yet
         self.bank: TargetBank
 
@@ -197,11 +212,11 @@ class _Banks:
         return self.config.phases[self.number]
 
     def at(self, step: int, deadline: float | None = None) -> TargetBank:
-        config, number = self.config, self.config.phase_at(step)
+        config, workers, number = self.config, self.learner.workers, self.config.phase_at(step)
         if number != self.number:
             self.number = number
             self.bank = TargetBank(
-                self.operators,
+                self.learner.operators,
                 self.images,
                 entries_per_image=config.entries_per_image,
                 size=config.bank_size,
@@ -213,11 +228,11 @@ class _Banks:
                 values=config.values,
                 recoloured=config.recoloured,
                 seed=config.targets_seed,
-                device=self.workers.device,
+                device=workers.device,
                 folder=self.targets,
                 progress=self.progress,
                 strata=self.phase.batch_size,
-                part=(self.workers.rank, self.workers.count),
+                part=(workers.rank, workers.count),
             )
             self.bank.fill(deadline=deadline, jobs=self.jobs)
         return self.bank
