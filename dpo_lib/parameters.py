@@ -109,7 +109,13 @@ def distinct(parameters: Sequence[Parameter], owner: str) -> tuple[Parameter, ..
 
 
 def as_gamma(
-    value: Value, *, parameters: Sequence[Parameter], batch: int, owner: str, check_range: bool = True
+    value: Value,
+    *,
+    parameters: Sequence[Parameter],
+    batch: int,
+    owner: str,
+    check_range: bool = True,
+    gradient: bool = False,
 ) -> torch.Tensor:
     """Bring a caller's parameter value(s) to a matrix with one row per image.
 
@@ -130,7 +136,7 @@ def as_gamma(
 
     Returns
     -------
-    tensor (B, m), float64, on the CPU; a tensor's gradient goes on
+    tensor (B, m), float64, on the CPU; with `gradient`, that of a tensor goes on
     """
     m = len(parameters)
     defaults = torch.tensor([p.default for p in parameters], dtype=torch.float64)
@@ -160,4 +166,4 @@ def as_gamma(
     if check_range:
         for column, parameter in zip(gamma.unbind(1), parameters, strict=True):
             parameter.check(column, owner)
-    return gamma
+    return gamma if gradient else gamma.detach()

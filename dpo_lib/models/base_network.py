@@ -84,8 +84,13 @@ def standardise_kernel(weight: torch.Tensor) -> torch.Tensor:
 
 def wrapped(image: torch.Tensor, margin: int) -> torch.Tensor:
     """The images (B, C, H, W) with `margin` pixels of the opposite borders laid around."""
-    rows, columns = (torch.arange(-margin, size + margin, device=image.device) % size for size in image.shape[2:])
+    rows, columns = (_around(size, margin, image.device) for size in image.shape[2:])
     return image[:, :, rows][..., columns]
+
+
+def _around(size: int, margin: int, device: torch.device) -> torch.Tensor:
+    along = torch.arange(-margin, size + margin, device=device)
+    return along.remainder(torch.full_like(along, size))  # a tensor: ONNX knows no remainder of a size
 
 
 @dataclass
@@ -290,8 +295,13 @@ class BaseNetwork(nn.Module):
 
     def finish(self, image: torch.Tensor, features: Features) -> torch.Tensor:
         """The answer: cropped to the image's size (others than multiples come back larger), put together with it."""
-        height, width = image.shape[2:]
-        x = features.x[..., self.wrap : self.wrap + height, self.wrap : self.wrap + width]
+        x = features.x
+        for axis in (2, 3):
+            start, size = self.wrap, image.shape[axis]
+            if torch.compiler.is_exporting():  # where a view would make the program depend on how sizes divide
+                x = x.index_select(axis, torch.arange(start, start + size, device=x.device))
+            else:
+                x = x.narrow(axis, start, size)
         if self.output == "gate":
             gain, offset = x.to(image.dtype).chunk(2, dim=1)
             return torch.addcmul(image + offset, image, gain)

@@ -126,7 +126,8 @@ class GammaCode(nn.Module):
 
     def _rows(self, value: Value, index: int, batch: int, check_range: bool) -> torch.Tensor:
         name, parameters = list(self.operators.items())[index]
-        gamma = as_gamma(value, parameters=parameters, batch=batch, owner=name, check_range=check_range)
+        settings = {"batch": batch, "owner": name, "check_range": check_range}
+        gamma = as_gamma(value, parameters=parameters, gradient=True, **settings)
         code = rescale(gamma, parameters, rescaling=self.rescaling).to(self.table)
         padding = code.new_zeros(batch, self.parameter_codes - len(parameters))
         return torch.cat([self.table[index].expand(batch, -1), code, padding], dim=1)

@@ -122,7 +122,7 @@ class Operator:
         gamma = as_values(value, parameters=self.parameters)
         for index, given in named.items():
             gamma[:, index] = as_values(given, parameters=self.parameters[index : index + 1])[:, 0]
-        columns = gamma.detach().to(batch).unbind(1)
+        columns = gamma.to(batch).unbind(1)
         batch = batch.clone() if batch is image else batch  # a function of your own may work in place
         with torch.no_grad(), torch.autocast(batch.device.type, enabled=False):  # solvers need all digits
             return restore(self.function(batch, *columns, **settings))
@@ -310,7 +310,7 @@ def _setting(value: Any, annotation: Any, usual: Any, name: str) -> Any:
         fits = fits and (numbers.shape == shape or kind.startswith("torch"))
         value = numbers if kind.startswith("torch") else numbers.tolist()
     if not fits:
-        raise TypeError(f"{name} must be {SETTINGS[kind]}, got {value!r}")
+        raise (TypeError if simple else ValueError)(f"{name} must be {SETTINGS[kind]}, got {value!r}")
     return int(value) if kind == "int" else value
 
 
