@@ -8,6 +8,7 @@ TESTS       ?=
 RAIN        ?=
 ONLY        ?=
 PDF         ?=
+N           ?= 10000
 
 CPU_URL := https://download.pytorch.org/whl/cpu
 ifeq ($(CPU_INDEX),1)
@@ -32,7 +33,7 @@ endif
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab reproduce refresh figures test paper lint lock clean FORCE
+.PHONY: help setup lab reproduce refresh figures test fuzz paper lint lock clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +48,7 @@ help: ## list the commands
 	@echo "    DEVICE=cuda        where make paper trains"
 	@echo "    ONLY='01 03'       the notebooks that make reproduce, figures and refresh execute (default: all)"
 	@echo "    PDF=1              make figures: each figure as PDF, too"
+	@echo "    N=1000             how many inputs make fuzz tries"
 
 setup: $(STAMP) ## make .venv if missing, and install what pyproject.toml asks for, as pinned in constraints.txt
 
@@ -82,6 +84,9 @@ refresh: setup ## execute every notebook, and replace the committed figures, tab
 test: setup ## unit tests, doctests, papermill runs and strict notebook comparison
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --nbval notebooks
+
+fuzz: setup ## try N inputs of every kind at the public door (default: 10000), other ones each time
+	FUZZ=$(N) OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/fuzz -p no:cacheprovider
 
 paper: setup ## train every table's networks at the paper's scale on a GPU, resuming what was begun: IMAGES=DIR
 	@test -n "$(IMAGES)" || { \

@@ -51,10 +51,10 @@ class Parameter:
     unit: str = ""
 
     def __post_init__(self):
-        if self.sampling not in SAMPLINGS:
+        if not isinstance(self.sampling, str) or self.sampling not in SAMPLINGS:
             raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {self.sampling!r}")
         given = (self.low, self.high, *(() if self.default is None else (self.default,)), *self.test_values)
-        if not self.name or not isinstance(self.name, str):
+        if not isinstance(self.name, str) or not self.name:
             raise TypeError(f"a parameter's name must be a word, got {self.name!r}")
         if wrong := [number for number in given if isinstance(number, bool) or not isinstance(number, Real)]:
             raise TypeError(f"{self.name} needs numbers for its range, default and test values, got {wrong[0]!r}")

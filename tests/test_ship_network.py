@@ -56,6 +56,7 @@ def test_a_network_is_shipped_with_what_was_measured(tool, run, tmp_path, capsys
     facts = json.loads((tmp_path / "results/shipped/l0.json").read_text())
     assert [file["file"] for file in facts["files"]] == ["a/1.png", "b/1.png"] and facts["model"]["name"] == "l0"
     card = (tmp_path / "dpo_lib/weights/l0.md").read_text()
+    assert "| borders | the last pixels are repeated; a flat gray picture comes back off by up to" in card
     assert "Measured on 2 images of tests" in card and "| terms of the training images | free |" in card
     assert load_network(tmp_path / "dpo_lib/weights/l0.safetensors").card["training_set"] == "three"
     capsys.readouterr()

@@ -12,7 +12,6 @@ run itself, with hashes of its training files, as ``results/shipped/runs/NAME.js
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -20,12 +19,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from dpo_lib import OPERATORS, evaluate, load_network, save_network, summarise
+from dpo_lib.commands.parser import at_least_one
 from dpo_lib.data.sources import embedded_images, image_files, named_images
 from dpo_lib.data.test_sets import EMBEDDED_NAME, ImageSet, usual_sets
 from dpo_lib.files import write_atomically
 from dpo_lib.models.base_network import MINIMUM_SIZE
-from dpo_lib.records import provenance, read_rows, write_json, write_rows
+from dpo_lib.records import provenance, read_json, read_rows, write_json, write_rows
 from dpo_lib.text import format_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +41,7 @@ CARD = """# {name}
 |---|---|
 | network | {network}, {weights:,} stored numbers in {bits}-bit floats |
 | learned on | {pictures} |
+| borders | {borders} |
 | trained at | {scale} scale: {steps:,} of {planned:,} steps, {samples:,} samples |
 | began with | {initial} |
 | wall time | {hours:.2g} hours on {device}, {precision}, seed {seed} |
@@ -84,6 +87,18 @@ def pictures_of(names: Iterable[str]) -> str:
     return said + "; a colour picture is answered channel by channel" * (set(kinds) != {"colour"})
 
 
+def borders(network) -> str:
+    """What lies beyond the border, and how far that leads on flat pictures, where nothing else can be wrong."""
+    worst = 0.0
+    for operator in (OPERATORS[name] for name in network.operators):
+        for value in operator.parameters[0].test_values if operator.parameters else (None,):
+            flat = torch.full((1, 3, 64, 96), 0.5)
+            target = operator(flat, value) if operator.kind == "filter" else flat
+            worst = max(worst, float((network(flat, value, operator=operator.name) - target).abs().max()))
+    beyond = "the last pixels are repeated" if network.config.padding == "replicate" else "zeros are padded"
+    return f"{beyond}; a flat gray picture comes back off by up to {worst:.2g} of white"
+
+
 def half_is_enough(network, photo: dict) -> bool:
     """Whether 16 bits are enough: they are if they cost less than 0.02 dB on average."""
     first = next(iter(network.operators))
@@ -108,7 +123,7 @@ def test_sets(network, given) -> dict[str, ImageSet]:
 
 def measured_before(run: dict, folder: Path) -> Measured:
     """Take over the rows that dpo_lib experiments measured."""
-    record = json.loads((ROOT / "results" / run["scale"] / "runs" / f"{run['id']}.json").read_text(encoding="utf-8"))
+    record = read_json(ROOT / "results" / run["scale"] / "runs" / f"{run['id']}.json")
     rows = [{**row, "value": "" if row["value"] is None else row["value"]} for row in read_rows(folder / "rows.csv")]
     used = record["measured_on"].values()
     facts = provenance(
@@ -136,7 +151,7 @@ def measure(network, sets: dict[str, ImageSet], test_set: str = "", *, targets=N
 def ship(given) -> None:
     """Measure a trained network and put it into the package: nothing is written before all is measured."""
     trained = load_network(given.run / "network.safetensors")
-    run = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
+    run = read_json(given.run / "run.json")
     log = (given.run / "log.csv").read_bytes()
     name, embedded = given.name or trained.operator, embedded_images()
     sets = {} if given.measured else test_sets(trained, given)
@@ -182,6 +197,7 @@ def card_text(network, run: dict, given, *, name: str, half: bool, tested: Measu
         title=" and ".join(op.title for op in operators),
         parameters=ranges or "picture (no parameter)",
         network=network.config.describe(),
+        borders=borders(network),
         weights=sum(tensor.numel() for tensor in network.state_dict().values()),
         bits=16 if half else 32,
         pictures=pictures_of(network.operators),
@@ -215,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tests.add_argument("--measured", action="store_true", help="keep the rows that dpo_lib experiments measured")
     parser.add_argument("--rain", type=Path, help="folder of rain pairs with pairs.csv")
     parser.add_argument("--limit", type=int, help="only the first so many images of each set")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th test image in string order")
+    parser.add_argument("--every", type=at_least_one, default=1, help="take every n-th test image in string order")
     parser.add_argument("--test-set", help="what to call the test images (default: the folder's name)")
     parser.add_argument("--training-set", required=True, help="what the training images are called")
     parser.add_argument("--terms", required=True, help="terms of the training images")

@@ -82,11 +82,12 @@ class NetworkConfig:
             object.__setattr__(self, name, tuple(given) if isinstance(given, list) else given)
         if not isinstance(self.normalisation, str) or self.normalisation not in ("", *NORMALISATIONS):
             problems.append(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {self.normalisation!r}")
-        if self.base == "dilated" and self.normalisation == "kernel":
+        if not problems and self.base == "dilated" and self.normalisation == "kernel":
             problems.append("the dilated base network has instance normalisation only")
+        trunk = (1,) if isinstance(self.trunk, tuple) and not self.trunk else self.trunk
         counts = {  # and the largest that makes sense: more would take minutes to build, or all memory
             "width": ((self.width,), 4096), "dilations": (self.dilations, 256), "widths": (self.widths, 4096),
-            "blocks": ((self.blocks,), LAYERS), "trunk": (self.trunk or (1,), 4096),
+            "blocks": ((self.blocks,), LAYERS), "trunk": (trunk, 4096),
         }  # fmt: skip
         problems += [
             f"{name} must be positive whole numbers up to {most}, at most {LAYERS} of them, got {getattr(self, name)!r}"
