@@ -126,8 +126,7 @@ class GammaCode(nn.Module):
 
     def _rows(self, value: Value, index: int, batch: int, check_range: bool) -> torch.Tensor:
         name, parameters = list(self.operators.items())[index]
-        settings = {"batch": batch, "owner": name, "check_range": check_range}
-        gamma = as_gamma(value, parameters=parameters, gradient=True, **settings)
+        gamma = as_gamma(value, parameters=parameters, batch=batch, owner=name, check_range=check_range, gradient=True)
         code = rescale(gamma, parameters, rescaling=self.rescaling).to(self.table)
         padding = code.new_zeros(batch, self.parameter_codes - len(parameters))
         return torch.cat([self.table[index].expand(batch, -1), code, padding], dim=1)
