@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from photographs import strong_photograph
 
 from dpo_lib.metrics import psnr, ssim
 
@@ -197,9 +198,13 @@ def test_ssim_needs_its_window():
 @pytest.mark.parametrize("on", ["luminance", "gray"])
 def test_the_layout_in_memory_does_not_count(measure, on):
     """Sums in another order would round a pixel here and there to the other level."""
-    target = np.random.default_rng(0).random((32, 40, 3), dtype=np.float32)
-    expected = measure(0.9 * target, target, on=on)
-    for turned in (target[::-1].copy()[::-1], np.asfortranarray(target), torch.from_numpy(target).permute(2, 0, 1)):
-        assert measure(0.9 * turned, turned, on=on) == expected
-    planes = torch.from_numpy(target).permute(2, 0, 1).contiguous()
-    assert measure(0.9 * planes, planes, on=on) == expected
+    target = np.float32(strong_photograph(32, 40))
+    planes, prediction = torch.from_numpy(target).permute(2, 0, 1).contiguous(), np.float32(0.9) * target
+    expected = measure(prediction, target, on=on)
+    for turned in (
+        target[::-1].copy()[::-1],
+        np.asfortranarray(target),
+        planes,
+        torch.from_numpy(target).permute(2, 0, 1),
+    ):
+        assert measure(turned, prediction, on=on) == expected
