@@ -10,7 +10,7 @@ SHARES = 12  # tests that share them
 
 settings.register_profile(
     "fuzz",
-    max_examples=-(-TOTAL // SHARES) if TOTAL else 30,
+    max_examples=-(-TOTAL // SHARES) if TOTAL else 20,
     derandomize=not TOTAL,
     database=None,
     deadline=None,
