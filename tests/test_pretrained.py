@@ -296,7 +296,7 @@ def test_networks_learned_on_gray_pictures_help_colour_photographs(model, task, 
     from dpo_lib.data import embedded_images
     from dpo_lib.images import to_tensor
 
-    image, network = to_tensor(embedded_images("coffee")["coffee"][40:360, 60:500]), load_pretrained(model)
+    image, network = to_tensor(embedded_images("coffee")["coffee"][120:280, 200:400]), load_pretrained(model)
     degraded = OPERATORS[task](image, value, on="rgb")
     answer = network(degraded, value, operator=task)
     assert psnr(answer, image)[0] > psnr(degraded, image)[0] + gain_db
