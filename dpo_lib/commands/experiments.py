@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from ..experiments.catalogue import Experiment, find
+from ..experiments.catalogue import Experiment, find, with_owners
 from ..experiments.collect import collect
 from ..experiments.run import Runner
 from ..experiments.store import State, Store
@@ -81,7 +81,7 @@ def _run(given) -> int:
     )
     chosen = find(given.ids)
     again = {entry.id for entry in chosen if given.again and store.has_networks(entry)}
-    todo = [entry for entry in chosen if entry.id in again or runner.state(entry)[0] != State.FINISHED]
+    todo = [entry for entry in with_owners(chosen) if entry.id in again or runner.state(entry)[0] != State.FINISHED]
     print(f"{len(todo)} to run ({len(chosen)} chosen), scale {given.scale}, on {given.device}", flush=True)
     outcomes = runner.run_all(todo, jobs=given.jobs)
     for state in (State.STOPPED, State.FAILED):

@@ -283,3 +283,12 @@ def find(patterns: Sequence[str]) -> list[Entry]:
             raise ValueError(f"there is no experiment {pattern!r}: {hint}")
         chosen.update(fits)
     return [experiment for id_, experiment in EXPERIMENTS.items() if id_ in chosen]
+
+
+def with_owners(entries: Iterable[Entry]) -> list[Entry]:
+    """Before each experiment those whose networks it measures: what is trained gets a record of its own.
+
+    >>> [entry.id for entry in with_owners(find(["table14/l0/numerous"]))]
+    ['table1/l0/numerous', 'table14/l0/numerous']
+    """
+    return list({id_: EXPERIMENTS[id_] for entry in entries for id_ in (*entry.networks, entry.id)}.values())
