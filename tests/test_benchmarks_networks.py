@@ -60,7 +60,7 @@ def test_arithmetic_counted_by_hand(benchmark):
     assert row["step_gflop"] * 1e9 == pytest.approx(3 * 2 * (2 * multiplications + codes), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["inference", "training"])
+@pytest.mark.parametrize("name", ["inference", "training", "peers"])
 def test_scripts_explain_themselves(name):
     found = subprocess.run([sys.executable, str(FOLDER / f"{name}.py"), "--help"], capture_output=True, text=True)
     assert found.returncode == 0 and "--quick" in found.stdout
@@ -82,3 +82,26 @@ def test_base_networks(benchmark, tmp_path, capsys, monkeypatch, precisions):
         assert row["of_paper32"] == pytest.approx(row["ms"] / rows[0]["ms"])
     printed = capsys.readouterr().out
     assert all((f"{kind}_db" in printed) == (kind in precisions) for kind in ("float32", "bfloat16"))
+
+
+def test_peers(benchmark, tmp_path):
+    from dpo_lib.experiments.paper import TABLE6_OPERATORS
+    from dpo_lib.records import read_rows
+
+    script = benchmark("peers")
+    assert script.main(["--quick", "--out", str(tmp_path / "rows.csv")]) == 0
+    rows = read_rows(tmp_path / "rows.csv")
+    methods = ["bilinear", "guided filter", "bilateral grid", "network single_layer"]
+    assert [(row["operator"], row["method"]) for row in rows] == [(n, m) for n in TABLE6_OPERATORS for m in methods]
+    assert all((row["reduced_ms"] > 0) == (row["method"] in script.METHODS) for row in rows)
+    lines = script.table(rows)
+    assert [line["method"] for line in lines] == methods
+    mean = sum(row["psnr_db"] for row in rows if row["method"] == "bilinear") / len(TABLE6_OPERATORS)
+    assert lines[0]["psnr_db"] == pytest.approx(mean)
+
+
+def test_intervals_hold_the_mean(benchmark):
+    interval = benchmark("peers").interval
+    low, high = interval([30.0, 31.0, 32.0, 33.0, 34.0] * 20)
+    assert low < 32 < high and 0.4 < high - low < 0.7  # 4 standard errors of 0.14
+    assert interval([30.0, 30.0]) == (30, 30)
