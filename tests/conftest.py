@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dpo_lib import SCALES
+from dpo_lib import SCALES, save_image
+from dpo_lib.data import embedded_images
 from dpo_lib.training import Phase
 from dpo_lib.training.bank import TargetBank
 
@@ -28,6 +29,15 @@ def tiny_smoke_scale(monkeypatch):
     monkeypatch.setitem(SCALES, "smoke", tiny)
     monkeypatch.setattr("dpo_lib.experiments.properties.SIZES", {"VGA": (480, 640)})
     return tiny
+
+
+@pytest.fixture(scope="session")
+def small_photographs(tmp_path_factory):
+    """A folder of scikit-image's photographs at half their width and height."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for name, image in embedded_images().items():
+        save_image(folder / f"{name}.png", image[::2, ::2].copy())
+    return folder
 
 
 class Killed(Exception):

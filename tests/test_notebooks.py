@@ -1,6 +1,7 @@
 """Every numbered notebook: its form, a run that really trains, and strict comparison that notices a wrong number."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,11 +49,12 @@ def test_the_repository_stays_light():
 
 
 @every_notebook
-def test_trains_at_smoke_scale(path, tmp_path, monkeypatch):
-    """`papermill NOTEBOOK OUT -p train True -p scale smoke`; figures and tables go to the folder that is asked for."""
+def test_trains_at_smoke_scale(path, tmp_path, monkeypatch, small_photographs):
+    """`papermill NOTEBOOK OUT -p train True -p scale smoke -p images DIR`; figures and tables go where they should."""
     monkeypatch.setenv("DPO_LIB_OUTPUT", str(tmp_path))
     before = {file: file.stat().st_mtime_ns for file in (ROOT / "figures").glob("*")}
-    execute_notebook(path, tmp_path / "out.ipynb", parameters={"train": True, "scale": "smoke", "n_images": 1})
+    parameters = {"train": True, "scale": "smoke", "n_images": 1, "images": str(small_photographs)}
+    execute_notebook(path, tmp_path / "out.ipynb", parameters=parameters)
     assert list((tmp_path / "figures").glob(f"{path.stem[:2]}_*.png")) and list((tmp_path / "results").rglob("*.csv"))
     assert before == {file: file.stat().st_mtime_ns for file in (ROOT / "figures").glob("*")}
     if "train_network" in path.read_text(encoding="utf-8"):
@@ -68,13 +70,11 @@ def test_a_wrong_number_is_noticed(tmp_path):
     notebook.cells = notebook.cells[: last + 1]
     output = notebook.cells[last].outputs[0]
     assert "0.002" in output.text
-    outcomes = []
     for number, text in enumerate((output.text, output.text.replace("0.002", "0.003"))):
         output.text = text
-        copy = tmp_path / f"copy{number}.ipynb"
-        nbformat.write(notebook, copy)
-        command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider"]
-        run = subprocess.run([*command, str(copy)], cwd=tmp_path, capture_output=True, text=True)
-        outcomes.append((run.returncode, run.stdout))
-    assert outcomes[0][0] == 0, outcomes[0][1]
-    assert outcomes[1][0] == 1 and "0.003" in outcomes[1][1], outcomes[1][1]
+        nbformat.write(notebook, tmp_path / f"copy{number}.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-v", "-p", "no:cacheprovider"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    outcomes = [re.findall(rf"copy{number}.ipynb::Cell \d+ (\w+)", run.stdout) for number in (0, 1)]
+    assert set(outcomes[0]) == {"PASSED"} and outcomes[1] == [*outcomes[0][:-1], "FAILED"], run.stdout
+    assert "0.003" in run.stdout

@@ -244,7 +244,7 @@ def test_shipped_networks_beat_doing_nothing(name):
 
     network = load_pretrained(name)
     assert {"scale", "samples", "seed", "config"} <= network.card.keys() | network.card["config"].keys()
-    photo = {"coffee": embedded_images("coffee")["coffee"][40:360, 60:500]}
+    photo = {"coffee": embedded_images("coffee")["coffee"][80:280, 140:400]}
     joint = len(network.operators) > 1
     rows = [
         row

@@ -107,10 +107,17 @@ pytestmark = [
 
 
 @contextlib.contextmanager
-def jupyter_lab(folder, notebooks):
-    """A JupyterLab server on a copy of the notebooks, with settings of its own below `folder`; gives its address."""
-    ignored = shutil.ignore_patterns(".ipynb_checkpoints")
-    shutil.copytree(notebooks, folder / "root" / "notebooks", ignore=ignored)
+def jupyter_lab(folder, notebooks, images):
+    """A JupyterLab server on copies of the notebooks, with settings of its own below `folder`; gives its address.
+
+    The copies show the photographs of the folder `images`.
+    """
+    (folder / "root" / "notebooks").mkdir(parents=True)
+    for path in notebooks.glob("*.ipynb"):
+        text = path.read_text(encoding="utf-8")
+        assert text.count('images = \\"\\"') == 1
+        text = text.replace('images = \\"\\"', f'images = \\"{images}\\"')
+        (folder / "root" / "notebooks" / path.name).write_text(text, encoding="utf-8")
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
@@ -148,8 +155,8 @@ def jupyter_lab(folder, notebooks):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    with jupyter_lab(tmp_path_factory.mktemp("lab"), ROOT / "notebooks") as address:
+def lab(tmp_path_factory, small_photographs):
+    with jupyter_lab(tmp_path_factory.mktemp("lab"), ROOT / "notebooks", small_photographs) as address:
         yield address
 
 
