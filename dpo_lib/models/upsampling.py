@@ -1,7 +1,7 @@
 """Slow operators on a reduced image, their answer carried over to the full one: what a network competes with.
 
-Both methods find, from the reduced image and its answer, where which affine map of colours turns one into the other, and apply
-those maps to the full image. They know nothing of the operator, and work for any.
+Both methods find, from the reduced image and its answer, where which affine map of colours turns one into the other,
+and apply those maps to the full image. They know nothing of the operator, and work for any.
 """
 
 from __future__ import annotations
@@ -63,9 +63,7 @@ def bilateral_guided_upsample(
     """
     _check(image, small, answer)
     if not cell_px > 0 or bins < 2 or not smoothness > 0:
-        raise ValueError(
-            f"expected cell_px > 0, bins >= 2 and smoothness > 0, got {cell_px}, {bins} and {smoothness}"
-        )
+        raise ValueError(f"expected cell_px > 0, bins >= 2 and smoothness > 0, got {cell_px}, {bins} and {smoothness}")
     points = [max(2, round(side / cell_px) + 1) for side in small.shape[2:]]
     shape = (*points, bins)
     ties = smoothness * _laplacian(shape)
@@ -131,7 +129,7 @@ def _check(image: torch.Tensor, small: torch.Tensor, answer: torch.Tensor) -> No
         raise ValueError(f"expected an image (B, 3, H, W), and two reduced ones (B, 3, h, w), got {shapes}")
 
 
-def _slicing(image: torch.Tensor, shape: tuple[int, int, int]) -> sparse.csr_matrix:
+def _slicing(image: torch.Tensor, shape: tuple[int, ...]) -> sparse.csr_matrix:
     """Matrix (pixels, grid points) that interpolates a grid at an image's (3, H, W) places and luminances."""
     height, width = image.shape[1:]
     light = sum(weight * channel for weight, channel in zip(LUMINANCE, image.double().cpu().numpy(), strict=True))
