@@ -1,6 +1,7 @@
 """The comparison of designs: rows once each, and every variant can be trained."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from benchmark_scripts import load_script
@@ -56,3 +57,11 @@ def test_every_variant_learns_a_step(design):
     for config in design.VARIANTS.values():
         result = train(OPERATORS["l0"], pictures(1), replace(small(config), steps=1), progress=False)
         assert result.finished
+
+
+def test_the_documentation_has_the_committed_rows(design):
+    root = Path(__file__).parents[1]
+    text = (root / "docs" / "training.md").read_text(encoding="utf-8")
+    lines = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    for row in design.table(read_rows(root / "results" / "design.csv")):
+        assert f"| {row['psnr_db']:.2f} " in lines[row["variant"]], row
