@@ -1,7 +1,10 @@
-"""Kill a smoke training again and again, and compare what it ends with with one that was left alone.
+"""Kill a training again and again, and compare what it ends with with one that was left alone.
 
     python benchmarks/kills.py                 # 100 kills
     python benchmarks/kills.py --kills 1000 --seed 1
+    python benchmarks/kills.py --kills 10 --scale laptop --steps 12 --phases 1,1,96,2
+
+Options that are not its own go to the training.
 
 Each training is a process of its own; SIGKILL, SIGTERM or Ctrl-C ends it at a random moment, and the same command goes
 on. After each kill whatever is on disk must be whole: the checkpoint, the network, the log, the kept targets. In the
@@ -80,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the moments and signals")
-    given = parser.parse_args(arguments)
+    given, more = parser.parse_known_args(arguments)
     draw, counts, wrong, runs = random.Random(given.seed), Counter(), [], 0
     torch.set_num_threads(1)  # threads do not come along into a fork
     with tempfile.TemporaryDirectory() as temporary:
@@ -88,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for number in range(3):
             save_image(folder / "images" / f"{number}.png", np.random.default_rng(number).random((140, 170, 3)))
         words = ["--operator", "l0", "--images", str(folder / "images"), "--scale", "smoke", "--device", "cpu"]
-        words += ["--jobs", "1", "--targets", str(folder / "targets"), "--out"]
+        words += [*more, "--jobs", "1", "--targets", str(folder / "targets"), "--out"]
         began = time.monotonic()
         if os.waitstatus_to_exitcode(os.waitpid(start([*words, str(folder / "whole")]), 0)[1]):
             raise RuntimeError("the training that was left alone failed")
