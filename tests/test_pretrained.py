@@ -323,7 +323,7 @@ def test_loading_does_not_depend_on_the_callers_mood(tmp_path, network):
     assert torch.equal(again(image, 0.05), network(image, 0.05))
 
 
-@pytest.mark.parametrize(("name", "most"), [("l0", 0.02), ("llf", 0.08)])
+@pytest.mark.parametrize(("name", "most"), [("l0", 0.02), ("llf", 0.08), ("wmf", 0.02), ("denoise", 0.03)])
 def test_shipped_pyramids_leave_constant_pictures_alone_up_to_the_border(name, most):
     """They repeat the last pixels; with zeros, which are an edge, networks were off by 0.1 to 0.5."""
     network, flat = load_pretrained(name), torch.full((1, 3, 80, 112), 0.5)
