@@ -13,7 +13,6 @@ has a column.
 from __future__ import annotations
 
 import argparse
-import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +25,9 @@ from torch.nn.functional import interpolate
 from dpo_lib import OPERATORS, evaluate, load_pretrained
 from dpo_lib.data import embedded_images, image_files, named_images
 from dpo_lib.experiments.paper import TABLE6_OPERATORS
+from dpo_lib.images import shrink_image
 from dpo_lib.models.upsampling import bilateral_guided_upsample, guided_upsample
+from dpo_lib.operators import Operator
 from dpo_lib.records import device_name, provenance, write_rows
 from dpo_lib.text import format_table
 
@@ -42,49 +43,46 @@ def bilinear(image: torch.Tensor, small: torch.Tensor, answer: torch.Tensor) -> 
 METHODS = {"bilinear": bilinear, "guided filter": guided_upsample, "bilateral grid": bilateral_guided_upsample}
 
 
-class Peer:
-    """A method as `evaluate` calls a network; keeps its times."""
+def carried_over(method: Callable, operator: Operator, factor: int) -> Callable:
+    """The operator on a reduced image, carried over by a method: the answer, and the operator's own seconds."""
 
-    def __init__(self, name: str, method: Callable, factor: int, times: list[dict]):
-        self.method, self.name, self.factor, self.times, self.operator = method, name, factor, times, ""
-
-    def __call__(self, image: torch.Tensor, value: object) -> torch.Tensor:
+    def answer(image: torch.Tensor, value: object) -> tuple[torch.Tensor, float]:
         start = time.perf_counter()
-        size = [-(-side // self.factor) for side in image.shape[2:]]
-        small = interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
-        answer = OPERATORS[self.operator](small, value)
-        between = time.perf_counter()
-        result = self.method(image, small, answer).clamp(0, 1)
-        self.times.append({"reduced_ms": 1000 * (between - start), "ms": 1000 * (time.perf_counter() - between)})
+        small = shrink_image(image, 1 / factor)
+        given = operator(small, value)
+        seconds = time.perf_counter() - start
+        return method(image, small, given).clamp(0, 1), seconds
+
+    return answer
+
+
+def by_network(network: Callable, operator: Operator) -> Callable:
+    """The network's answer, for which the operator is not needed."""
+    return lambda image, value: (network(image, value, operator=operator.name), 0.0)
+
+
+def timed(answer: Callable, times: list[dict]) -> Callable:
+    """An answer as `evaluate` calls a network, whose milliseconds go to a list."""
+
+    def call(image: torch.Tensor, value: object) -> torch.Tensor:
+        start = time.perf_counter()
+        result, seconds = answer(image, value)
+        times.append({"reduced_ms": 1000 * seconds, "ms": 1000 * (time.perf_counter() - start - seconds)})
         return result
 
-
-class Timed:
-    """A network, that keeps its times."""
-
-    def __init__(self, network, times: list[dict]):
-        self.network, self.times, self.operators = network, times, network.operators
-
-    def __call__(self, image: torch.Tensor, value: object, **keywords) -> torch.Tensor:
-        start = time.perf_counter()
-        result = self.network(image, value, **keywords)
-        self.times.append({"reduced_ms": 0.0, "ms": 1000 * (time.perf_counter() - start)})
-        return result
+    return call
 
 
 def measure(images: dict[str, np.ndarray], *, factor: int, targets: str | None, progress: bool) -> list[dict]:
     """A row per operator, method and image."""
-    times: list[dict] = []
-    peers = {name: Peer(name, method, factor, times) for name, method in METHODS.items()}
-    calls: dict[str, Callable] = {**peers, f"network {NETWORK}": Timed(load_pretrained(NETWORK), times)}
-    found = []
-    for operator in TABLE6_OPERATORS:
-        for name, call in calls.items():
-            times.clear()
-            if name in peers:
-                peers[name].operator = operator
-            run = functools.partial(evaluate, call, OPERATORS[operator], images, values=(None,))
-            rows = run(targets=targets, progress=progress)
+    network, found = load_pretrained(NETWORK), []
+    for operator in (OPERATORS[name] for name in TABLE6_OPERATORS):
+        answers = {name: carried_over(method, operator, factor) for name, method in METHODS.items()}
+        answers[f"network {NETWORK}"] = by_network(network, operator)
+        for name, answer in answers.items():
+            times: list[dict] = []
+            call = timed(answer, times)
+            rows = evaluate(call, operator, images, values=(None,), targets=targets, progress=progress)
             found += [{"method": name, **row, **took} for row, took in zip(rows, times, strict=True)]
     return found
 

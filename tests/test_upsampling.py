@@ -9,8 +9,8 @@ from photographs import photograph
 from torch.nn.functional import interpolate
 
 from dpo_lib import OPERATORS, psnr
-from dpo_lib.images import to_tensor
-from dpo_lib.models.upsampling import LUMINANCE, bilateral_guided_upsample, guided_upsample
+from dpo_lib.images import luminance, to_tensor
+from dpo_lib.models.upsampling import bilateral_guided_upsample, guided_upsample
 
 METHODS = (bilateral_guided_upsample, guided_upsample)
 
@@ -50,8 +50,7 @@ def test_maps_may_follow_luminance(image, small):
     """A grid point's map is interpolated between luminances, so a gain that is linear in it is held exactly."""
 
     def brighter_in_the_dark(x):
-        light = sum(weight * x[:, k : k + 1] for k, weight in enumerate(LUMINANCE))
-        return x * (1.5 - light)
+        return x * (1.5 - luminance(x))
 
     wanted = brighter_in_the_dark(image)
     answer = bilateral_guided_upsample(image, small, brighter_in_the_dark(small), smoothness=1e-4)
@@ -68,7 +67,7 @@ def test_agrees_with_least_squares_written_out():
 
     def row(x, i, j):
         colours = [*x[0, :, i, j].double().numpy(), 1.0]
-        light = np.dot(LUMINANCE, colours[:3])
+        light = np.dot((0.299, 0.587, 0.114), colours[:3])
         place = [(i + 0.5) / x.shape[2], (j + 0.5) / x.shape[3], light]
         place = [p * (n - 1) for p, n in zip(place, shape, strict=True)]
         weights = [np.prod([max(0, 1 - abs(p - c)) for p, c in zip(place, cell, strict=True)]) for cell in cells]

@@ -12,7 +12,8 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-LUMINANCE = (0.299, 0.587, 0.114)
+from ..images import luminance
+
 REST = 1e-6  # of a pixel's weight: what is seen nowhere becomes the identity
 
 
@@ -48,7 +49,7 @@ def bilateral_guided_upsample(
     Raises
     ------
     ValueError
-        Shapes that do not fit.
+        Shapes that do not fit, fewer than two bins, a cell or a smoothness that is not positive.
 
     Notes
     -----
@@ -86,10 +87,8 @@ def guided_upsample(
 
     Parameters
     ----------
-    image : tensor (B, 3, H, W)
-        The full image in [0, 1].
-    small, answer : tensors (B, 3, h, w)
-        The reduced image and what an operator gives for it.
+    image, small, answer
+        See `bilateral_guided_upsample`.
     radius_px : int
         Of the windows, squares of side 2 r + 1, in pixels of the reduced image, at least 1.
     epsilon : float
@@ -98,6 +97,7 @@ def guided_upsample(
     Returns
     -------
     tensor (B, 3, H, W)
+        Same dtype and device.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def _check(image: torch.Tensor, small: torch.Tensor, answer: torch.Tensor) -> No
 def _slicing(image: torch.Tensor, shape: tuple[int, ...]) -> sparse.csr_matrix:
     """Matrix (pixels, grid points) that interpolates a grid at an image's (3, H, W) places and luminances."""
     height, width = image.shape[1:]
-    light = sum(weight * channel for weight, channel in zip(LUMINANCE, image.double().cpu().numpy(), strict=True))
+    light = luminance(image[None].double())[0, 0].cpu().numpy()
     y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
     rows = np.arange(height * width)
     matrix = sparse.csr_matrix((rows.size, int(np.prod(shape))))
