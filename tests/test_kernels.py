@@ -69,6 +69,9 @@ def test_equation_5_for_the_whole_network(generated):
         single = multi_path_forward(net, images.float(), value)
         assert single.dtype == torch.float32 and (single - net(images, value)).abs().max() < 1e-5
     assert (net(images, 0.002) - net(images, 0.2)).abs().max() > 1e-3
+    before, net.gray = net(images, 0.05), (net.operator,)  # learned on gray pictures: each channel is one
+    assert (multi_path_forward(net, images, 0.05) - net(images, 0.05)).abs().max() < 1e-10
+    assert (net(images, 0.05) - before).abs().max() > 1e-3
 
 
 def test_equation_5_for_a_joint_network():

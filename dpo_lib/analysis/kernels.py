@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..images import as_batch
-from ..models.base_network import INPUT_RANGE, MINIMUM_SIZE
+from ..models.base_network import INPUT_RANGE, MINIMUM_SIZE, channels_apart, channels_together
 from ..models.decoupled import DecoupledNetwork, PlainNetwork
 from ..models.layers import Convolution
 from ..parameters import Value
@@ -132,7 +132,9 @@ def multi_path_forward(
         weights |= dict.fromkeys(blocks, torch.empty(0))  # so that no generated kernel can be used by mistake
         layers: list = [blocks.get(layer.name, layer) for layer in net.base_network.convolutions]
         base_network = net.base_network.sharing(layers=layers)
-        return base_network(batch.to(base_network.scale.dtype), weights).to(batch)
+        gray = (operator or net.operator) in net.gray  # as `net` itself answers: a colour channel is a picture
+        answer = base_network((channels_apart(batch) if gray else batch).to(base_network.scale.dtype), weights)
+        return (channels_together(answer) if gray else answer).to(batch)
 
 
 class _MultiPath:
