@@ -16,6 +16,8 @@ from .files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .models import ParameterizedNetwork
+
 DOTS_PER_INCH = 110
 PAGE_WIDTH = 10.0  # inches: the column of a README or a notebook, 1100 pixels
 MAX_BYTES = 400_000  # of a figure's PNG
@@ -282,6 +284,94 @@ def signed_map(values: np.ndarray, *, scale: float) -> np.ndarray:
     return np.stack([1 - np.clip(-share, 0, 1), 1 - np.abs(share), 1 - np.clip(share, 0, 1)], axis=-1)
 
 
+def network_diagram(networks: Mapping[str, ParameterizedNetwork], *, width: float = PAGE_WIDTH) -> Figure:
+    """Both networks of the framework, drawn from their layers: the paper's Figure 1.
+
+    Every convolution is a bar in run order from left to right, the higher the finer its pixels, with its channels
+    (xD: dilation D) written on it; orange where the weight learning network produces its kernel, or, outlined in
+    orange, its scale and shift only. Arcs are additions: below the bars of a block's input, above them of a level's.
+
+    Parameters
+    ----------
+    networks : mapping
+        Title to network, a row each.
+    width : float
+        Inches.
+
+    Raises
+    ------
+    ValueError
+        No network.
+    """
+    from matplotlib.figure import Figure
+
+    if not networks:
+        raise ValueError("expected at least one network to draw, got none")
+    figure = Figure(figsize=(width, 2.6 * len(networks)), dpi=DOTS_PER_INCH, layout="constrained")
+    for axis, (title, net) in zip(np.atleast_1d(figure.subplots(len(networks))), networks.items(), strict=True):
+        base, heads = net.base_network, net.weight_learning_network.heads
+        level, opened, saved, centres, fed = int(base.unshuffles), (0.0, 0.0), [], [], []
+        for x, layer in enumerate(base.convolutions, 1):
+            level += (layer.stride == 2) * (-1 if layer.transposed else 1)
+            centres.append((x, -level))
+            kernel, norm = (name in heads for name in (layer.name, layer.name.replace("conv", "norm")))
+            colour, edge = ("tab:orange" if kernel else "lightsteelblue"), ("tab:orange" if norm else "white")
+            axis.bar(
+                x, 0.7, 0.84, -level - 0.35, color=colour, edgecolor=edge, linewidth=2 if norm and not kernel else 0
+            )
+            text = f"{layer.out_channels}" + (f" x{layer.dilation}" if layer.dilation > 1 else "")
+            axis.text(x, -level, text, rotation=90, ha="center", va="center", fontsize=6.5)
+            if kernel or norm:
+                axis.plot([x, x], [-level + 0.35, 1.0], color="tab:orange", linewidth=0.5, zorder=0)
+                fed += [x]
+            if layer.opens_block:
+                opened = (x - 0.5, -level - 0.35)
+            if layer.closes_block:
+                _arc(axis, opened, (x + 0.5, -level - 0.35), bend=0.35)
+            if layer.joins:
+                _arc(axis, saved.pop(), (x + 0.5, -level + 1.35), bend=-0.12)
+            if layer.saves:
+                saved.append((x + 0.5, -level + 0.35))
+            level -= layer.shuffles
+        last, answer = (
+            len(centres) + 1,
+            "answer\n" + {"residual": "+ image", "direct": "", "gate": "+ image x (1 + gate)"}[base.output],
+        )
+        shown = "image" + (" as\n2x2 pixels" if base.unshuffles else "\nand edges")
+        axis.text(0, centres[0][1], shown, ha="right", va="center", fontsize=8)
+        axis.text(last, 0, answer, ha="left", va="center", fontsize=8)
+        axis.plot(*zip(*centres, strict=True), color="0.7", linewidth=0.8, zorder=0)
+        axis.plot(
+            [min(fed, default=last / 2), max(fed, default=last / 2), last / 2],
+            [1.0, 1.0, 1.0],
+            color="tab:orange",
+            linewidth=0.8,
+        )
+        what = "kernels" if any(layer.name in heads for layer in base.convolutions) else "scale and shift"
+        box = {"boxstyle": "round", "facecolor": "moccasin", "edgecolor": "tab:orange"}
+        axis.text(
+            last / 2,
+            1.0,
+            f"weight learning network: code of $\\gamma$ to {what}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            bbox=box,
+        )
+        lowest = min(y for _, y in centres)
+        axis.set(xlim=(-0.12 * last, 1.12 * last), ylim=(lowest - 0.9, 1.4), title=title)
+        axis.set_yticks(range(0, lowest - 1, -1), ["1", *(f"1/{2**k}" for k in range(1, 1 - lowest))], fontsize=7)
+        axis.set_ylabel("resolution", fontsize=8)
+        axis.set_xticks([])
+        axis.spines[["top", "right", "bottom"]].set_visible(False)
+    return figure
+
+
+def _arc(axis, start: tuple[float, float], end: tuple[float, float], *, bend: float) -> None:
+    style = {"arrowstyle": "->", "connectionstyle": f"arc3,rad={bend}", "color": "tab:blue", "linewidth": 0.8}
+    axis.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
+
+
 def scatter(
     groups: Mapping[str, Sequence[tuple[float, float, str]]],
     *,
@@ -364,6 +454,28 @@ def save_figure(figure: Figure, folder: str | os.PathLike, name: str) -> Path:
     if os.environ.get("DPO_LIB_PDF") == "1":
         with write_atomically(path.with_suffix(".pdf")) as temporary:
             figure.savefig(temporary, format="pdf", dpi=200, metadata={"CreationDate": None, "Producer": None})
+    return path
+
+
+def save_animation(figures: Sequence[Figure], folder: str | os.PathLike, name: str, *, frame_ms: int = 250) -> Path:
+    """Write figures of one size as an animated WebP that runs forth and back, and return its path.
+
+    Parameters
+    ----------
+    figures : sequence of Figure
+    folder, name : path and str
+        Goes to ``folder/name.webp``; the folder is made if missing.
+    frame_ms : int
+        Milliseconds that a figure is shown, the first and the last four times as long.
+    """
+    frames = [Image.open(io.BytesIO(to_png(figure))).convert("RGB") for figure in figures]
+    frames += frames[-2:0:-1]
+    times = [frame_ms * (4 if number in (0, len(figures) - 1) else 1) for number in range(len(frames))]
+    path = Path(folder) / f"{name}.webp"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as temporary:
+        options = {"save_all": True, "append_images": frames[1:], "duration": times, "loop": 0, "quality": 75}
+        frames[0].save(temporary, format="WEBP", **options)
     return path
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dpo_lib import load_pretrained
 from dpo_lib.plotting import (
     coloured_points,
     curves,
@@ -13,8 +14,10 @@ from dpo_lib.plotting import (
     error_map,
     grouped_points,
     image_grid,
+    network_diagram,
     panels,
     quartile_curves,
+    save_animation,
     save_figure,
     scatter,
     signed_map,
@@ -195,3 +198,36 @@ def test_cutouts_stay_inside():
         cut = image[cutout(image.shape, point, side=20)]
         assert cut.shape == (20, 20) and image[point] in cut
     assert image[cutout(image.shape, (30, 40), side=70)].shape == (60, 70)
+
+
+def test_a_diagram_is_what_the_layers_say():
+    networks = {name: load_pretrained(name) for name in ("l0_paper", "l0", "single_layer")}
+    figure = network_diagram(networks)
+    for axis, (name, net) in zip(figure.axes, networks.items(), strict=True):
+        layers = net.base_network.convolutions
+        orange = [container[0].get_facecolor()[0] == 1.0 for container in axis.containers]  # tab:orange
+        assert axis.get_title() == name and orange == [name != "single_layer"] * len(layers)
+        words = [text.get_text() for text in axis.texts]
+        assert [word.split(" ")[0] for word in words if word[:1].isdigit()] == [
+            str(layer.out_channels) for layer in layers
+        ]
+        additions = sum(layer.closes_block for layer in layers) + sum(layer.joins for layer in layers)
+        assert words.count("") == additions  # arrows
+    assert [tick.get_text() for tick in figure.axes[1].get_yticklabels()] == ["1", "1/2", "1/4", "1/8", "1/16", "1/32"]
+    assert any("scale and shift" in text.get_text() for text in figure.axes[2].texts)
+    with pytest.raises(ValueError, match="at least one network"):
+        network_diagram({})
+
+
+def test_an_animation_runs_forth_and_back(tmp_path):
+    shades = (0.1, 0.5, 0.9)
+    path = save_animation(
+        [image_grid({"": [np.full((9, 9, 3), s)]}, width=2) for s in shades], tmp_path / "new", "slider"
+    )
+    with Image.open(path) as animation:
+        assert animation.n_frames == 4
+        seen = []
+        for number in range(4):
+            animation.seek(number)
+            seen.append(np.asarray(animation.convert("L"))[60, 110] / 255)
+    assert path == tmp_path / "new" / "slider.webp" and np.allclose(seen, [0.1, 0.5, 0.9, 0.5], atol=0.03)
