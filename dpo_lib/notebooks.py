@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from .comparison import HEADLINE, compare_figures, compare_tables, headlines_of
 from .files import writable_folder, write_atomically
+from .operators import OPERATORS
 from .records import add_headline
+from .training import SCALES
 
 NUMBERED = re.compile(r"\d+_.+\.ipynb")
 KERNEL = {"name": "python3", "language": "python"}  # this Python's, whatever kernel a notebook was saved under
+PARAMETERS = ("scale", "train", "device", "operator", "images", "seed", "n_images")  # of every notebook
 HEADLINE_KEYS = ("name", "ours", "paper", "unit", "scale", "source")
 
 
@@ -73,6 +79,43 @@ def declared_parameters(notebook: str | os.PathLike) -> set[str]:
 
     # not inspect_notebook, which asks for the kernel that it was saved under
     return {found.name for found in _infer_parameters(load_notebook_node(str(notebook)), **KERNEL)}
+
+
+def check_parameters(given: Mapping[str, object], *, operators: Collection[str] = tuple(OPERATORS)) -> None:
+    """Refuse parameters that a notebook cannot use, before it computes anything: ``check_parameters(globals())``.
+
+    Parameters
+    ----------
+    given : mapping
+        The notebook's variables.
+    operators : collection of str
+        The names that ``operator`` may have.
+
+    Raises
+    ------
+    ValueError
+        A value that is not allowed, no such folder of images, no such device, or a name that papermill was given and
+        that no notebook has; says what there is.
+    """
+    for cell in given.get("In", ()):
+        if cell.startswith("# Parameters\n"):  # papermill's own cell
+            assigned = [node.targets[0].id for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+            if unknown := [name for name in assigned if name not in PARAMETERS]:
+                raise ValueError(f"there is no parameter {', '.join(unknown)}: there are {', '.join(PARAMETERS)}")
+    for name, known in {"scale": SCALES, "train": (True, False), "operator": operators}.items():
+        if not any(given[name] is value or (isinstance(value, str) and given[name] == value) for value in known):
+            choices = ", ".join(str(value) or "''" for value in known)
+            raise ValueError(f"{name} must be one of {choices}, got {given[name]!r}")
+    for name, least in {"seed": 0, "n_images": 1}.items():
+        if type(given[name]) is not int or given[name] < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {given[name]!r}")
+    if given["images"] != "" and not Path(str(given["images"])).is_dir():
+        raise ValueError(f"images must name a folder, got {given['images']!r}, where there is none")
+    try:
+        torch.empty(0, device=given["device"])
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device must be one that PyTorch finds here, got {given['device']!r}: {reason}") from error
 
 
 def execute_notebook(
@@ -245,7 +288,8 @@ def _compare(names: Sequence[str], out: Path, root: Path, say: Callable[[str], N
 
 def _replace_committed(name: str, out: Path, root: Path) -> None:
     """Put what a notebook made, and its executed copy, in the place of what is committed."""
-    for made in (*out.glob(f"figures/{name[:2]}_*.png"), *out.glob(f"results/notebook_tables/{name}.csv")):
+    pictures = [path for path in out.glob(f"figures/{name[:2]}_*") if path.suffix in (".png", ".webp")]
+    for made in (*pictures, *out.glob(f"results/notebook_tables/{name}.csv")):
         with write_atomically(root / made.relative_to(out)) as temporary:
             shutil.copyfile(made, temporary)
     if (out / "results" / HEADLINE).exists():
