@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,17 @@ DOTS_PER_INCH = 110
 PAGE_WIDTH = 10.0  # inches: the column of a README or a notebook, 1100 pixels
 MAX_BYTES = 400_000  # of a figure's PNG
 LABEL_PIXELS = (45, 16)  # width and height that a label beside a point takes
+BLUE, SKY, VERMILION = (0.0, 0.447, 0.698), (0.337, 0.706, 0.914), (0.835, 0.369, 0.0)
+LINES = (  # colours that colour-blind readers tell apart (Okabe and Ito), markers and dashes for print
+    (BLUE, "o", "-"),
+    (VERMILION, "s", "--"),
+    ((0.0, 0.620, 0.451), "^", "-."),
+    ((0.8, 0.475, 0.655), "D", ":"),
+    ((0.902, 0.624, 0.0), "v", (0, (5, 1))),
+    (SKY, "x", (0, (1, 1))),
+    ((0.0, 0.0, 0.0), "+", "-"),
+)
+MARKERS = "osD^v<>PX*"
 ERROR_SCALE = 5  # error maps show five times the absolute difference
 
 
@@ -227,7 +239,7 @@ def coloured_points(
 def grouped_points(
     plots: Mapping[str, np.ndarray], groups: Sequence[str], *, size: tuple[float, float] = (10.0, 4.0)
 ) -> Figure:
-    """Points (N, 2) in one plot per title, one colour for each group, in one legend.
+    """Points (N, 2) in one plot per title, a colour and a marker for each group, in one legend.
 
     Parameters
     ----------
@@ -247,7 +259,8 @@ def grouped_points(
     for axis, (title, points) in zip(axes, plots.items(), strict=True):
         for k, name in enumerate(names):
             chosen = points[[group == name for group in groups]]
-            axis.scatter(*chosen.T, color=colormaps["tab10"](k % 10), s=14, linewidth=0, label=name)
+            look = {"color": colormaps["tab10"](k % 10), "marker": MARKERS[k % len(MARKERS)]}
+            axis.scatter(*chosen.T, s=14, linewidth=0, label=name, **look)
         _quiet(axis, title)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
     return figure
@@ -385,8 +398,9 @@ def scatter(
 
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
     axis = figure.subplots()
-    for label, points in groups.items():
-        axis.plot([x for x, _, _ in points], [y for _, y, _ in points], "o", label=label, markersize=6)
+    for (label, points), (colour, marker, _) in zip(groups.items(), itertools.cycle(LINES), strict=False):
+        places = [x for x, _, _ in points], [y for _, y, _ in points]
+        axis.plot(*places, marker, color=colour, label=label, markersize=6)
     _draw_lines(axis, {}, log=log)
     axis.margins(x=0.15)
     axis.autoscale_view()  # the labels need the limits
@@ -404,11 +418,11 @@ def scatter(
 
 
 def _draw_lines(axis, lines: Mapping, *, log: bool) -> None:
-    """Lines with dots on a faint grid."""
+    """Lines with markers on a faint grid."""
     from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
-    for label, (x, y) in lines.items():
-        axis.plot(x, y, label=label, marker=".", markersize=4, linewidth=1.5)
+    for (label, (x, y)), (colour, marker, dashes) in zip(lines.items(), itertools.cycle(LINES), strict=False):
+        axis.plot(x, y, color=colour, marker=marker, linestyle=dashes, label=label, markersize=4, linewidth=1.5)
     if log:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -494,7 +508,7 @@ def use_style() -> None:
 def receptive_field_overlay(
     image: np.ndarray, mask: np.ndarray, point: Sequence[int], *, opacity: float = 0.75, arm: int = 5
 ) -> np.ndarray:
-    """An image with a receptive field in green and a cross on the point it belongs to.
+    """An image with a receptive field in sky blue and an orange-red cross on the point it belongs to.
 
     Parameters
     ----------
@@ -503,7 +517,7 @@ def receptive_field_overlay(
     mask : ndarray (H, W), bool
     point : (row, column)
     opacity : float
-        Of the green, in [0, 1]; 1 hides the image below.
+        Of the blue, in [0, 1]; 1 hides the image below.
     arm : int
         Length of the cross's arms in pixels; the point itself is not covered. 0: no cross.
 
@@ -515,17 +529,17 @@ def receptive_field_overlay(
     --------
     >>> painted = receptive_field_overlay(np.zeros((5, 6, 3)), np.eye(5, 6, dtype=bool), (1, 2), opacity=1, arm=0)
     >>> painted[2, 2].tolist(), painted[2, 3].tolist()
-    ([0.0, 1.0, 0.0], [0.0, 0.0, 0.0])
+    ([0.337, 0.706, 0.914], [0.0, 0.0, 0.0])
     """
     if mask.shape != image.shape[:2]:
         raise ValueError(f"mask must have the image's shape {image.shape[:2]}, got {mask.shape}")
     painted = np.array(image, dtype=np.float64)
-    painted[mask] = (1 - opacity) * painted[mask] + opacity * np.array([0.0, 1.0, 0.0])
+    painted[mask] = (1 - opacity) * painted[mask] + opacity * np.array(SKY)
     row, column = point
     for step in range(2, arm + 2):
         for r, c in ((row - step, column), (row + step, column), (row, column - step), (row, column + step)):
             if 0 <= r < image.shape[0] and 0 <= c < image.shape[1]:
-                painted[r, c] = (1.0, 0.0, 0.0)
+                painted[r, c] = VERMILION
     return painted
 
 

@@ -305,14 +305,15 @@ def test_segments_follow_the_colours():
         assert len(np.unique(image[labels == value], axis=0)) == 1
 
 
-def test_overlay_paints_the_mask_green_and_a_cross():
+def test_overlay_paints_the_mask_blue_and_a_cross():
     image, mask = np.full((20, 31, 3), 0.5), np.zeros((20, 31), bool)
     mask[5:9, 6:20] = True
     kept = image.copy()
     painted = receptive_field_overlay(image, mask, (6, 7), opacity=0.5, arm=3)
     assert np.array_equal(image, kept)
-    assert painted[8, 15].tolist() == [0.25, 0.75, 0.25] and painted[6, 7].tolist() == [0.25, 0.75, 0.25]
-    red = (painted == (1, 0, 0)).all(-1)
+    blue = [0.5 * (0.5 + channel) for channel in (0.337, 0.706, 0.914)]
+    assert painted[8, 15].tolist() == blue and painted[6, 7].tolist() == blue
+    red = (painted == (0.835, 0.369, 0.0)).all(-1)
     steps = (-4, -3, -2, 2, 3, 4)
     expected = {(6 + step, 7) for step in steps} | {(6, 7 + step) for step in steps}
     assert set(map(tuple, np.argwhere(red))) == expected
