@@ -254,7 +254,7 @@ def disguise(net: PlainNetwork, *, factor: float = 1.0, seed: int = 0) -> PlainN
     if factor <= 0 or any(layer.depthwise for layer in layers):
         raise ValueError(f"expected a positive factor and no depthwise convolutions, got factor {factor}")
     generator = torch.Generator().manual_seed(seed)
-    found = PlainNetwork(net.base_network, dict(net.weights.items()))
+    found = PlainNetwork(net.base_network, dict(net.weights.items()), gray=net.gray)
     weights, base_network = found.weights, found.base_network
     orders, entering, skip, last = [], torch.arange(layers[0].in_channels), torch.empty(0), layers[-1]
     for number, layer in enumerate(layers, start=1):
