@@ -18,6 +18,7 @@ from .comparison import HEADLINE, compare_figures, compare_tables, headlines_of
 from .files import writable_folder, write_atomically
 from .operators import OPERATORS
 from .records import add_headline
+from .text import format_table
 from .training import SCALES
 
 NUMBERED = re.compile(r"\d+_.+\.ipynb")
@@ -240,7 +241,7 @@ def reproduce(
     good = [notebook.stem for notebook in notebooks if notebook.stem not in failures]
     say(f"{len(good)} of {len(notebooks)} notebooks in {time.monotonic() - start:.0f} s; what they made is in {out}")
     if (out / "results" / HEADLINE).exists():
-        say("\n" + _table(headline(out / "results" / HEADLINE)))
+        say("\n" + format_table(headline(out / "results" / HEADLINE)))
     differing = []
     if refresh:
         for name in good:
@@ -371,25 +372,3 @@ def _number(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Aligned text, numbers to the right.
-
-    >>> print(_table([{"name": "a", "KiB": "1.0"}, {"name": "long", "KiB": "10.5"}]))
-    name   KiB
-    a      1.0
-    long  10.5
-    """
-    if not rows:
-        return "(nothing)"
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    columns = list(zip(*lines, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    numeric = [all(re.fullmatch(r"[-+.\d]*(e[-+]?\d+)?", cell) for cell in column[1:]) for column in columns]
-
-    def aligned(line):
-        cells = zip(line, widths, numeric, strict=True)
-        return "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells).rstrip()
-
-    return "\n".join(aligned(line) for line in lines)
