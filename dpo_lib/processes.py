@@ -90,6 +90,7 @@ def _begin(threads: int) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    sys.path.append(os.getcwd())  # where operators of your own lie
 
 
 def _end_with_parent() -> None:

@@ -1,8 +1,9 @@
-"""Rows as text."""
+"""Rows as text, and the word that was meant."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def format_table(
@@ -40,3 +41,13 @@ def format_table(
     cells = [list(rows[0]), *([text(key, row[key]) for key in rows[0]] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The nearest known word as a question, for a message about an unknown one; empty if none is near.
+
+    >>> nearest("trian", ["train", "apply"]), nearest("xyz", ["train", "apply"])
+    (' (did you mean train?)', '')
+    """
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {found[0]}?)" if found else ""

@@ -1,12 +1,9 @@
 """The argument parser: a slip in an option's, a command's or a choice's name."""
 
-import sys
-
-import numpy as np
 import pytest
 
-from dpo_lib import OPERATORS
-from dpo_lib.commands.parser import Parser, find_operator, nearest
+from dpo_lib.commands.parser import Parser
+from dpo_lib.text import nearest
 
 
 @pytest.fixture
@@ -55,34 +52,3 @@ def test_sub_commands(capsys):
     assert "unknown option --agian (did you mean --again?): dpo run --help" in refused(parser, capsys, "run", "--agian")
     assert "unknown command 'rnu' (did you mean run?)" in refused(parser, capsys, "rnu", "--again")
     assert nearest("--out", ["--output"]) == " (did you mean --output?)"
-
-
-OWN = """
-from dpo_lib import Operator, Parameter
-
-def fade(image, amount=0.5):
-    return image * amount
-
-OPERATOR = Operator.from_function(fade, name="fade", parameters=[Parameter("amount", 0.1, 0.9)])
-number = 3
-"""
-
-
-def test_operators_of_your_own_are_found_in_their_modules(tmp_path, monkeypatch):
-    (tmp_path / "own_filters.py").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
-    before = list(sys.path)
-    found = find_operator("own_filters:OPERATOR")
-    image = np.full((9, 12, 3), 0.5)
-    assert found.name == "fade" and (found(image, 0.4) == 0.2).all()
-    plain = find_operator("own_filters:fade", found.parameters, called="other")
-    assert plain.name == "other" and (plain(image, 0.4) == 0.2).all()
-    assert find_operator("l0") is OPERATORS["l0"] and sys.path == before
-    for wrong, message in (
-        ("own_filters:gone", "there is no operator 'own_filters:gone'"),
-        ("nowhere:fade", "No module named 'nowhere'"),
-        ("own_filters:number", "must be an Operator or a function on images, got int"),
-        ("l00", r"there is no operator 'l00' \(did you mean l0\?\): choose from l0, .*, or name your own"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            find_operator(wrong)

@@ -21,12 +21,14 @@ from typing import NamedTuple
 
 import torch
 
-from dpo_lib import OPERATORS, evaluate, load_network, save_network, summarise
+from dpo_lib import evaluate, load_network, save_network, summarise
 from dpo_lib.commands.parser import at_least_one
 from dpo_lib.data.sources import embedded_images, image_files, named_images
 from dpo_lib.data.test_sets import EMBEDDED_NAME, ImageSet, usual_sets
 from dpo_lib.files import write_atomically
 from dpo_lib.models.base_network import MINIMUM_SIZE
+from dpo_lib.operators.operator import Operator
+from dpo_lib.operators.own import operators_of
 from dpo_lib.records import provenance, read_json, read_rows, write_json, write_rows
 from dpo_lib.text import format_table
 
@@ -78,11 +80,11 @@ def what_is_not_better(table: list[dict]) -> str:
     return f"\nNot above the unprocessed picture: {', '.join(names)}.\n" if names else ""
 
 
-def pictures_of(names: Iterable[str]) -> str:
+def pictures_of(operators: Iterable[Operator]) -> str:
     """What the operators' pairs are, for the card."""
     kinds: dict[str, list[str]] = {}
-    for name in names:
-        kinds.setdefault(OPERATORS[name].settings["on"] if OPERATORS[name].is_gray else "colour", []).append(name)
+    for operator in operators:
+        kinds.setdefault(operator.settings["on"] if operator.is_gray else "colour", []).append(operator.name)
     said = ", ".join(f"{kind} ({', '.join(of)})" if len(kinds) > 1 else kind for kind, of in kinds.items())
     return said + "; a colour picture is answered channel by channel" * (set(kinds) != {"colour"})
 
@@ -90,7 +92,7 @@ def pictures_of(names: Iterable[str]) -> str:
 def borders(network) -> str:
     """What lies beyond the border, and how far that leads on flat pictures, where nothing else can be wrong."""
     worst = 0.0
-    for operator in (OPERATORS[name] for name in network.operators):
+    for operator in operators_of(network).values():
         for value in operator.parameters[0].test_values if operator.parameters else (None,):
             flat = torch.full((1, 3, 64, 96), 0.5)
             target = operator(flat, value) if operator.kind == "filter" else flat
@@ -101,10 +103,10 @@ def borders(network) -> str:
 
 def half_is_enough(network, photo: dict) -> bool:
     """Whether 16 bits are enough: they are if they cost less than 0.02 dB on average."""
-    first = next(iter(network.operators))
+    first = next(iter(operators_of(network).values()))
     with tempfile.TemporaryDirectory() as folder:
         half = load_network(save_network(Path(folder) / "half.safetensors", network, half=True))
-        full_db, half_db = (summarise(evaluate(n, OPERATORS[first], photo))[-1]["psnr_db"] for n in (network, half))
+        full_db, half_db = (summarise(evaluate(n, first, photo))[-1]["psnr_db"] for n in (network, half))
     print(f"32 bits: {full_db:.3f} dB, 16 bits: {half_db:.3f} dB")
     return full_db - half_db < HALF_COSTS_AT_MOST_DB
 
@@ -138,10 +140,10 @@ def measured_before(run: dict, folder: Path) -> Measured:
 def measure(network, sets: dict[str, ImageSet], test_set: str = "", *, targets=None, at_defaults=False) -> Measured:
     """Evaluate a network on the test images of each of its operators; `test_set` is what to call them."""
     used, rows = {images.name: images for images in sets.values()}, []
-    test_set = test_set or ", ".join(used)
+    test_set, operators = test_set or ", ".join(used), operators_of(network)
     for name, images in sets.items():
         values = (None,) if at_defaults else None
-        rows += evaluate(network, OPERATORS[name], images.images, values=values, targets=targets, progress=True)
+        rows += evaluate(network, operators[name], images.images, values=values, targets=targets, progress=True)
     files = [file for images in used.values() for file in images.files]
     made = {"command": "tools/ship_network.py", "test_set": test_set} | ({"files": files} if files else {})
     facts = provenance(**made, model=network.card, seed=0, device="cpu")
@@ -190,7 +192,7 @@ def ship(given) -> None:
 
 def card_text(network, run: dict, given, *, name: str, half: bool, tested: Measured, table: list[dict]) -> str:
     """The model card."""
-    operators = [OPERATORS[operator] for operator in network.operators]
+    operators = list(operators_of(network).values())
     ranges = ", ".join(f"{p.name} in [{p.low:g}, {p.high:g}]" for op in operators for p in op.parameters)
     return CARD.format(
         name=name,
@@ -200,7 +202,7 @@ def card_text(network, run: dict, given, *, name: str, half: bool, tested: Measu
         borders=borders(network),
         weights=sum(tensor.numel() for tensor in network.state_dict().values()),
         bits=16 if half else 32,
-        pictures=pictures_of(network.operators),
+        pictures=pictures_of(operators),
         hours=run["wall_time_s"] / 3600,
         seed=run["config"]["seed"],
         initial="the weights of `{name}` ({steps:,} steps, {samples:,} samples)".format(**run["initial"])

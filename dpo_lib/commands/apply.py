@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from ..apply import FORMATS, apply_to_files, image_function, output_paths
 from ..files import writable_folder
 from ..models.pretrained import load_any
+from ..operators.own import find_operator
 from ..records import device_name
-from .parser import Parser, command, find_operator
+from .parser import Parser, command
 
 
 @command("what is written is whole")
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add("photographs", nargs="+", metavar="PHOTO_OR_FOLDER", help="files, and folders with all that lies below them")
     add("--out", required=True, metavar="DIR", help="folder for the results; names and sub-folders are kept")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--model", help="name of a pretrained network, or a .safetensors file")
+    what.add_argument("--model", help="a shipped network, a .safetensors file, or a training's folder")
     what.add_argument("--operator", help="a classic operator instead of a network, or module:name")
     add("--value", type=_numbers, metavar="V", help="parameter value, or several as V,V (default: the operator's)")
     add("--task", "--operator-name", metavar="NAME", help="which operator, for a network that knows several")

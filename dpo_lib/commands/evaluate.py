@@ -11,8 +11,9 @@ from ..files import writable_file
 from ..models.base_network import MINIMUM_SIZE
 from ..models.pretrained import load_any
 from ..operators.operator import Operator
+from ..operators.own import find_operator, operators_of
 from ..records import device_name, provenance, write_rows
-from .parser import Parser, at_least_one, command, find_operator
+from .parser import Parser, at_least_one, command
 
 
 @command("nothing was written, the same command begins anew")
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Exit codes: 0, every image was measured on; 1, some could not be (they are named); 2, nothing was begun.
     """
     parser = Parser(prog="python -m dpo_lib evaluate", description=main.__doc__)
-    parser.add_argument("--model", required=True, help="name of a pretrained network, or a .safetensors file")
+    parser.add_argument("--model", required=True, help="a shipped network, a .safetensors file, or a training's folder")
     parser.add_argument("--images", required=True, help="folder of test images")
     parser.add_argument("--every", type=at_least_one, default=1, help="take every n-th file in string order")
     parser.add_argument("--out", required=True, help="CSV file to write; a JSON with all settings goes beside it")
@@ -79,5 +80,5 @@ def _chosen(network, names: Sequence[str] | None) -> list[Operator]:
     for name in names or ():
         if name not in network.operators:
             raise ValueError(f"the network knows {', '.join(network.operators)}, got {name!r}")
-    names = names or list(network.operators)
-    return [find_operator(name) for name in names]
+    known = operators_of(network)
+    return [known[name] for name in names or known]

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import functools
-import importlib
-import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from ..processes import interruptible
-
-if TYPE_CHECKING:
-    from ..operators.operator import Operator, Parameter
+from ..text import nearest
 
 Main = Callable[..., int]
 
@@ -97,53 +92,6 @@ class Parser(argparse.ArgumentParser):
         what = f"{action.option_strings[0]} knows no value" if action.option_strings else "unknown command"
         message = f"{what} {str(value)!r}{nearest(str(value), known)}, choose from {', '.join(known)}"
         raise argparse.ArgumentError(None, message)
-
-
-def find_operator(name: str, parameters: Sequence[Parameter] = (), *, called: str = "") -> Operator:
-    """An operator of the library by its name, or one of your own as ``module:name``, sought in this folder, too.
-
-    Parameters
-    ----------
-    name : str
-        The module holds an `Operator`, or a function on images (H, W, 3).
-    parameters, called
-        Of that function; default: none, and its own name.
-
-    Raises
-    ------
-    ValueError
-        Nothing of that name.
-    """
-    from ..operators import OPERATORS, Operator
-
-    module, _, attribute = name.partition(":")
-    if not attribute:
-        if name not in OPERATORS:
-            known = f"{', '.join(OPERATORS)}, or name your own as module:function"
-            raise ValueError(f"there is no operator {name!r}{nearest(name, OPERATORS)}: choose from {known}")
-        return OPERATORS[name]
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"there is no operator {name!r} ({error}): expected module:function") from error
-    finally:
-        sys.path.remove(os.getcwd())
-    if isinstance(found, Operator):
-        return found
-    if not callable(found):
-        raise ValueError(f"{name!r} must be an Operator or a function on images, got {type(found).__name__}")
-    return Operator.from_function(found, name=called or attribute, parameters=parameters)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The nearest known word as a question, for a message about an unknown one; empty if none is near.
-
-    >>> nearest("trian", ["train", "apply"]), nearest("xyz", ["train", "apply"])
-    (' (did you mean train?)', '')
-    """
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def at_least_one(text: str) -> int:

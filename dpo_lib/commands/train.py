@@ -17,11 +17,13 @@ from ..files import writable_folder
 from ..models.network_config import MODELS, NetworkConfig
 from ..models.pretrained import load_any
 from ..operators.operator import Operator
+from ..operators.own import find_operator
+from ..parameters import Parameter
 from ..records import device_name
 from ..training.card import save_run
 from ..training.config import SCALES, Phase, TrainConfig
 from ..training.trainers import train
-from .parser import Parser, at_least_one, command, find_operator, positive
+from .parser import Parser, at_least_one, command, positive
 
 TRAINING_HELP = {
     "steps": "optimiser steps",
@@ -66,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     came before the first step.
     """
     given = _parser().parse_args(arguments)
-    operators, config = _operators_named(given.operator, given.rain), config_of(given)
+    own = [_parameter(words) for words in given.parameter]
+    operators, config = _operators_named(given.operator, own, given.rain), config_of(given)
     device_name(given.device)  # an unknown device is said before anything is done
     out = writable_folder(given.out, apart_from=given.images)
     images, files = named_images([file for folder in given.images for file in image_files(folder)])
@@ -81,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 3
     rain = None if given.rain is None else "of pairs"
     facts: dict[str, Any] = {"name": given.name or "", "rain": rain, "initial": initial}
+    sources = {operator.name: word for operator, word in zip(operators, given.operator, strict=True) if ":" in word}
+    facts |= {"sources": sources} if sources else {}
     path = save_run(out, result, config, files=files, images=len(images), **facts)
     print(f"{result.steps} of {config.steps} steps; wrote {path}")
     return 0
@@ -90,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m dpo_lib train", description=main.__doc__)
     add = parser.add_argument
     add("--operator", required=True, nargs="+", help="one, or several for a joint network; module:name for your own")
+    add(
+        "--parameter", nargs="+", action="append", default=[], metavar="WORD",
+        help="of your own function: NAME LOW HIGH [log, uniform or integer], such as strength 0.1 10 log; "
+        "once for each, in the order of the call",
+    )  # fmt: skip
     add("--name", help="name of the network, for its model card (default: the operators' names)")
     add("--images", required=True, nargs="+", help="folder(s) of training images")
     add("--out", required=True, help="folder for the network, checkpoint, log and record")
@@ -141,6 +151,24 @@ def _tuples(changes: dict) -> dict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
 
 
-def _operators_named(names: Sequence[str], rain: str | None = None) -> list[Operator]:
+def _parameter(words: Sequence[str]) -> Parameter:
+    """What --parameter names.
+
+    >>> _parameter(["strength", "0.1", "10", "log"])
+    Parameter(name='strength', low=0.1, high=10.0, sampling='log', default=1.0, test_values=(0.1, 1.0, 10.0), unit='')
+    """
+    name, *ends, sampling = words if len(words) == 4 else [*words, "uniform"]
+    try:
+        low, high = map(float, ends)
+    except ValueError:
+        given = " ".join(words)
+        raise ValueError(f"--parameter takes NAME LOW HIGH [SAMPLING], as strength 0.1 10 log, got {given}") from None
+    return Parameter(name, low, high, sampling=sampling)
+
+
+def _operators_named(names: Sequence[str], own: Sequence[Parameter], rain: str | None = None) -> list[Operator]:
     given = {} if rain is None else {"derain": rain_of_pairs(rain)}
-    return [given[name] if name in given else find_operator(name) for name in names]
+    found = [given[name] if name in given else find_operator(name, own) for name in names]
+    if own and (len(found) > 1 or found[0].parameters != tuple(own)):
+        raise ValueError("--parameter belongs to one --operator module:function, a function on images of your own")
+    return found

@@ -190,5 +190,6 @@ def load_pretrained(name: str = "l0", *, device: str | torch.device = "cpu") -> 
 
 
 def load_any(name: str, *, device: str | torch.device = "cpu") -> ParameterizedNetwork:
-    """`load_network` for the path of a ``.safetensors`` file, `load_pretrained` for any other name."""
-    return (load_network if str(name).endswith(".safetensors") else load_pretrained)(name, device=device)
+    """`load_network` for a ``.safetensors`` file or a training's folder, `load_pretrained` for any other name."""
+    path = Path(name) / "network.safetensors" if os.path.isdir(name) and name not in pretrained_names() else name
+    return (load_network if str(path).endswith(".safetensors") else load_pretrained)(str(path), device=device)

@@ -15,7 +15,8 @@ from PIL import Image
 from ..images import load_image, shrink_image, to_tensor, to_uint8
 from ..metrics import psnr
 from ..models.base_network import MINIMUM_SIZE
-from ..operators import OPERATORS, Operator
+from ..operators import Operator
+from ..operators.own import operators_of
 from ..parameters import Value
 
 LIVE_SIDE, SIDE = 512, 320  # longest side of the pictures, with features that are kept and without
@@ -142,7 +143,7 @@ def network_and_operators(first: Any, operator: Any) -> tuple[Callable | None, d
     else:
         network = first
         if operator is None:
-            operator = {name: OPERATORS[name] for name in getattr(network, "operators", ()) if name in OPERATORS}
+            operator = operators_of(network)
     operators = {operator.name: operator} if isinstance(operator, Operator) else dict(operator)
     if not operators:
         raise ValueError("explore needs an operator: give operator=OPERATORS[...]")
