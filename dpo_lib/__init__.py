@@ -14,6 +14,7 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers see; at run time the names are imported when they are first used
+    from .apply import smooth
     from .evaluation import evaluate, summarise
     from .images import load_image, save_image
     from .metrics import psnr, ssim
@@ -43,12 +44,13 @@ __all__ = [
     "psnr",
     "save_image",
     "save_network",
+    "smooth",
     "ssim",
     "summarise",
     "train",
 ]
 
-_HOMES = ("images", "metrics", "operators", "models", "models.pretrained", "training", "evaluation")
+_HOMES = ("images", "metrics", "operators", "models", "models.pretrained", "training", "evaluation", "apply")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
-"""A network or a classic operator over photographs in files: what goes where, and what could not be done."""
+"""Networks and classic operators used: on an array, and over photographs in files, where what goes."""
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
@@ -16,10 +18,48 @@ from .data.sources import image_files
 from .files import printable
 from .images import SUFFIXES, load_image, save_image, to_tensor
 from .models.parameterized import ParameterizedNetwork
+from .models.pretrained import load_pretrained
 from .operators.operator import Operator
-from .parameters import Parameter, as_gamma
+from .parameters import Parameter, Value, as_gamma
 
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
+
+
+def smooth(image: np.ndarray, operator: str = "l0", value: Value = None, *, device: str = "cpu") -> np.ndarray:
+    """What an operator makes of an image, by its shipped network; of a damage (``"denoise"``), the image without it.
+
+    Parameters
+    ----------
+    image : ndarray (H, W), (H, W, 3) or (B, H, W, 3), floating in [0, 1] or uint8
+        At least 16 pixels a side.
+    operator : str
+        Whose network, see `pretrained_names`: l0, wls, rtv, rgf, wmf, llf, denoise, deblock, super_resolution, derain.
+    value : number or sequence, optional
+        Of its parameter, in its unit; None for the default.
+    device : str
+        Where to compute. A network is loaded once.
+
+    Returns
+    -------
+    ndarray of the same shape and dtype
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad image, operator or value; the message says what was expected.
+
+    Examples
+    --------
+    >>> smooth(np.random.default_rng(0).random((32, 48)), "wls", 1.0).shape
+    (32, 48)
+    """
+    network = _shipped(operator, device)
+    if np.ndim(image) != 2:
+        return network(image, value)
+    return np.median(network(np.stack([image] * 3, axis=-1), value), axis=-1).astype(image.dtype)
+
+
+_shipped = functools.lru_cache(lambda name, device: load_pretrained(name, device=device))
 
 
 @dataclass

@@ -6,12 +6,13 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from photographs import photograph
 from PIL import Image
 
-from dpo_lib import OPERATORS, load_image, load_pretrained
+from dpo_lib import OPERATORS, load_image, load_pretrained, psnr, smooth
 from dpo_lib.apply import apply_to_files, image_function, output_paths
 from dpo_lib.commands.apply import main
-from dpo_lib.images import to_tensor
+from dpo_lib.images import to_tensor, to_uint8
 
 UMLAUTS = "Größe mit Leerzeichen.png"
 
@@ -232,3 +233,68 @@ def test_a_function_sees_the_photograph_as_a_batch(folder, tmp_path):
     apply_to_files(lambda image: seen.append(image) or image, [(folder / UMLAUTS, tmp_path / "same.png")])
     assert torch.equal(seen[0], to_tensor(picture()).float())
     assert np.array_equal(load_image(tmp_path / "same.png"), load_image(folder / UMLAUTS))
+
+
+def test_an_array_is_smoothed_as_its_operator_does():
+    """As a function of scikit-image: an array in, one like it out, gray or colour, 8 bits or floats."""
+    image = to_uint8(photograph(64, 96))
+    answer = smooth(image, operator="l0", value=0.02)
+    exact = OPERATORS["l0"](image, 0.02)
+    assert answer.dtype == np.uint8 and answer.shape == image.shape
+    assert psnr(answer, exact) > psnr(image, exact) + 3
+    assert np.array_equal(answer, load_pretrained("l0")(image, 0.02)) and np.array_equal(smooth(image), answer)
+    gray = np.ascontiguousarray(image[..., 0]) / np.float64(255)
+    flat = smooth(gray, "rtv")
+    assert flat.dtype == np.float64 and flat.shape == gray.shape
+    exact = OPERATORS["rtv"](np.stack([gray] * 3, axis=-1))[..., 0]
+    assert np.square(flat - exact).mean() < 0.5 * np.square(gray - exact).mean()
+    for operator, value, message in (
+        ("l0", 3, "lambda must lie in"),
+        ("l1", None, "no pretrained network 'l1'"),
+        ("joint10", None, "operator must be one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            smooth(image, operator, value)
+
+
+class Smoothed(torch.utils.data.Dataset):
+    """Photographs with a network as their transform, each at a value of its own."""
+
+    def __init__(self, images, network):
+        self.images, self.network = images, network
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        image = torch.from_numpy(self.images[index]).permute(2, 0, 1) / 255
+        value = 0.002 * 10 ** (2 * index / max(1, len(self) - 1))
+        with torch.no_grad():
+            return image, self.network(image[None], value)[0]
+
+
+def test_a_network_in_a_dataset_whose_loader_has_processes():
+    images, network = [np.roll(picture(), k, axis=1) for k in range(3)], load_pretrained("l0")
+    loader = torch.utils.data.DataLoader(Smoothed(images, network), batch_size=3, num_workers=1)
+    [(shown, answers)] = list(loader)
+    assert shown.shape == answers.shape == (3, 3, 26, 37)
+    assert torch.allclose(answers, network(shown, [0.002, 0.02, 0.2]), atol=1e-5)
+
+
+def test_a_network_in_a_loss_moves_the_picture():
+    """The gradient goes through the frozen network to the image, as finite differences say; a step lowers the loss."""
+    network = load_pretrained("rtv").double()
+    image = to_tensor(photograph(26, 37)).double()
+    target = network(image, 0.02)
+    start = (0.5 * image + 0.25).requires_grad_()
+
+    def loss(x):
+        return (network(x, 0.02) - target).square().sum()
+
+    (slope,) = torch.autograd.grad(loss(start), start)
+    way = torch.randn(image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        change = (loss(start + 1e-6 * way) - loss(start - 1e-6 * way)) / 2e-6
+        assert float((slope * way).sum()) == pytest.approx(float(change), rel=1e-6)
+        assert loss(start - 0.01 * slope / slope.abs().max()) < loss(start)
+    assert all(p.grad is None and not p.requires_grad for p in network.parameters())
