@@ -33,7 +33,7 @@ endif
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab reproduce refresh figures test fuzz paper lint lock clean FORCE
+.PHONY: help setup lab reproduce refresh figures docs test fuzz paper lint lock clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,12 @@ figures: reproduce ## the same, for the figures: PDF=1 makes output/figures/*.pd
 refresh: setup ## execute every notebook, and replace the committed figures, tables and outputs
 	$(REPRODUCE) --refresh
 
+docs: setup ## build the book into output/book (the first time installs Sphinx); warnings are errors
+	@$(PY) -c "import myst_nb, numpydoc, pydata_sphinx_theme" 2>/dev/null || \
+	  $(PY) -m pip install --quiet --disable-pip-version-check $(INDEX) -c constraints.txt -e '.[notebooks,docs]'
+	$(PY) -m sphinx -W -n --keep-going -q -j auto -c docs . output/book
+	@echo "the book is output/book/index.html"
+
 test: setup ## unit tests, doctests, papermill runs and strict notebook comparison
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --nbval notebooks
@@ -111,7 +117,7 @@ lock: setup ## resolve pyproject.toml into constraints.txt anew (one lock for CP
 	  -c $(VENV)/pins.in --no-annotate --no-header --quiet -o constraints.txt
 
 clean: ## remove caches, build outputs and what make reproduce made (not .venv, weights, results or trainings)
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache output/figures output/notebooks output/results test-artifacts
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache docs/reference output/book output/figures output/notebooks output/results test-artifacts
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -print0 | xargs -0 rm -rf
 
 FORCE:

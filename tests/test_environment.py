@@ -73,7 +73,7 @@ def test_one_version_in_every_file_that_names_one():
 
 
 def test_extras_do_not_repeat_the_core():
-    requirements("notebooks", "test", "dev")
+    requirements("notebooks", "test", "docs", "dev")
 
 
 def test_conda_has_the_same_packages_and_ranges():
@@ -112,7 +112,7 @@ def test_conda_takes_everything_from_conda_forge():
 
 def test_the_lock_pins_every_dependency_inside_its_range():
     pins = locked()
-    for name, requirement in requirements("notebooks", "test", "dev").items():
+    for name, requirement in requirements("notebooks", "test", "docs", "dev").items():
         assert name in pins, f"{name} is missing from constraints.txt: run make lock"
         outside = [str(version) for version in pins[name] if version not in requirement.specifier]
         assert not outside, f"constraints.txt has {name} {outside}, pyproject.toml wants {requirement.specifier}"
@@ -169,7 +169,19 @@ class TestMakefile:
     def test_help_is_the_default_and_lists_every_command(self, copy):
         done = self.make(cwd=copy)
         assert done.returncode == 0, done.stderr
-        for command in ("setup", "lab", "reproduce", "figures", "refresh", "test", "paper", "lint", "lock", "clean"):
+        for command in (
+            "setup",
+            "lab",
+            "reproduce",
+            "figures",
+            "refresh",
+            "docs",
+            "test",
+            "paper",
+            "lint",
+            "lock",
+            "clean",
+        ):
             assert re.search(rf"^  make {command} +\w", done.stdout, re.MULTILINE), command
         assert "CPU_INDEX=1" in done.stdout and "TORCH_INDEX=URL" in done.stdout
 

@@ -61,7 +61,7 @@ def stylization(
     Each iteration works on the luminance I, with F the cumulative distribution and M the model's luminance:
 
         1. gradients: local Laplacian filter with r(i) = g + sign(d) t(|d|), d = i - g,
-           t(x) = F_|grad M|^-1(F_|grad I|(x)), held within [x / slope, slope x]
+           t(x) = ``F_|grad M|^-1(F_|grad I|(x))``, held within [x / slope, slope x]
         2. intensities: I <- F_M^-1(F_I(I))
 
     Gradients are forward differences, |grad I|^2 = dx^2 + dy^2. Beyond the largest gradient of I, t goes on with

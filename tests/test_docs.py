@@ -1,0 +1,62 @@
+"""README and book keep step with what is there: numbers, networks, modules, links. (`make docs` checks the rest.)"""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpo_lib import pretrained_names
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [page for page in PAGES if "reference" not in page.parts]
+
+
+def measured(name):
+    """Mean of all rows, the untouched picture's, and 1.96 standard errors over the images."""
+    with (ROOT / "results" / "shipped" / f"{name}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    images = {row["image"] for row in rows}
+    means = [np.mean([float(row["psnr_db"]) for row in rows if row["image"] == image]) for image in images]
+    ours, untouched = (np.mean([float(row[key]) for row in rows]) for key in ("psnr_db", "input_psnr_db"))
+    return f"{untouched:.2f}", f"{ours:.2f} ± {1.96 * np.std(means, ddof=1) / len(means) ** 0.5:.2f}"
+
+
+def test_the_readmes_table_is_that_of_the_results():
+    lines = re.findall(r"\[`(\w+)`\]\(dpo_lib/weights/\w+\.md\) \| ([\d.]+) \| ([\d.]+ ± [\d.]+)", PAGES[0].read_text())
+    assert len(lines) > 10
+    for name, untouched, ours in lines:
+        assert (untouched, ours) == measured(name), name
+
+
+def test_every_network_is_in_the_gallery_with_its_cards_average():
+    text = (ROOT / "docs" / "networks.md").read_text()
+    for name in pretrained_names():
+        card = (ROOT / "dpo_lib" / "weights" / f"{name}.md").read_text()
+        _, ours, _, untouched, _ = re.search(r"average +(\d+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)", card).groups()
+        assert re.search(rf"\[{name}\]\(\S+/{name}\.md\) \|.*\| {untouched} \| {ours} \|", text), name
+
+
+def test_every_module_and_notebook_is_in_the_book():
+    listed = set(re.findall(r"^   dpo_lib\.([\w.]+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
+    files = (path.relative_to(ROOT / "dpo_lib").with_suffix("") for path in (ROOT / "dpo_lib").rglob("*.py"))
+    modules = {".".join(path.parts) for path in files if not path.name.startswith("__")}
+    assert not modules - listed, "add them to docs/api.md"
+    readme, results = PAGES[0].read_text(), (ROOT / "docs" / "results.md").read_text()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert path.name in readme and path.name in results, path.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for link in re.findall(
+        r"\]\((?!https?:)([^)#\s]+)[^)]*\)", re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.S)
+    ):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_readme_is_a_page():
+    text = PAGES[0].read_text()
+    assert len(text.splitlines()) < 100 and "make reproduce" in text and "make test" in text
