@@ -25,6 +25,7 @@ TRAINED = {
     "04": "deblock",
     "05": "pencil",
     "06": "super_resolution",
+    "07": "sharpen",
 }
 GIVEN = {"scale": "cpu", "train": False, "device": "cpu", "operator": "l0", "images": "", "seed": 0, "n_images": 1}
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
@@ -96,6 +97,7 @@ def test_parameters_are_checked_first(path, monkeypatch):
     with pytest.raises(ValueError, match="scale must be one of smoke, .*, got 'huge'"):
         until_checked(path, scale="huge")
     shock = {"00": None, "02": None, "01": "l0, wls", "03": "l0, wls", "04": "l0, wls", "05": "l0, wls", "06": "l0"}
+    shock["07"] = "tv, sharpen"
     if refused := shock[path.stem[:2]]:
         with pytest.raises(ValueError, match=rf"operator must be one of {refused}.*, got 'shock'"):
             until_checked(path, operator="shock")
