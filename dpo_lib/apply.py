@@ -25,7 +25,7 @@ from .parameters import Parameter, Value, as_gamma
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 
 
-def smooth(image: np.ndarray, operator: str = "l0", value: Value = None, *, device: str = "cpu") -> np.ndarray:
+def smooth(image: np.ndarray, operator: str = "l0", value: Value = None) -> np.ndarray:
     """What an operator makes of an image, by its shipped network; of a damage (``"denoise"``), the image without it.
 
     Parameters
@@ -35,31 +35,24 @@ def smooth(image: np.ndarray, operator: str = "l0", value: Value = None, *, devi
     operator : str
         Whose network, see `pretrained_names`: l0, wls, rtv, rgf, wmf, llf, denoise, deblock, super_resolution, derain.
     value : number or sequence, optional
-        Of its parameter, in its unit; None for the default.
-    device : str
-        Where to compute. A network is loaded once.
+        Of its parameter, in its unit; None for the default. A network is loaded once.
 
     Returns
     -------
     ndarray of the same shape and dtype
-
-    Raises
-    ------
-    TypeError, ValueError
-        Bad image, operator or value; the message says what was expected.
 
     Examples
     --------
     >>> smooth(np.random.default_rng(0).random((32, 48)), "wls", 1.0).shape
     (32, 48)
     """
-    network = _shipped(operator, device)
+    network = _shipped(operator)
     if np.ndim(image) != 2:
         return network(image, value)
     return np.median(network(np.stack([image] * 3, axis=-1), value), axis=-1).astype(image.dtype)
 
 
-_shipped = functools.lru_cache(lambda name, device: load_pretrained(name, device=device))
+_shipped = functools.lru_cache(load_pretrained)
 
 
 @dataclass

@@ -152,11 +152,7 @@ def _tuples(changes: dict) -> dict:
 
 
 def _parameter(words: Sequence[str]) -> Parameter:
-    """What --parameter names.
-
-    >>> _parameter(["strength", "0.1", "10", "log"])
-    Parameter(name='strength', low=0.1, high=10.0, sampling='log', default=1.0, test_values=(0.1, 1.0, 10.0), unit='')
-    """
+    """What --parameter says: strength 0.1 10 log."""
     name, *ends, sampling = words if len(words) == 4 else [*words, "uniform"]
     try:
         low, high = map(float, ends)

@@ -67,13 +67,6 @@ def _check_call(function: Callable, name: str, parameters: list[str]) -> None:
 
 
 def operators_of(network: Any) -> dict[str, Operator]:
-    """The operators of a network by name: the library's, and your own where its card says their ``module:name``.
-
-    Raises
-    ------
-    ValueError
-        One of them is not found.
-    """
-    sources = getattr(network, "card", {}).get("sources", {})
-    operators = getattr(network, "operators", {}).items()
-    return {name: find_operator(sources.get(name, name), of, called=name) for name, of in operators}
+    """The operators of a network by name, see `find_operator`: your own, where its card says their ``module:name``."""
+    sources, operators = getattr(network, "card", {}).get("sources", {}), getattr(network, "operators", {})
+    return {name: find_operator(sources.get(name, name), of, called=name) for name, of in operators.items()}
