@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -82,7 +83,7 @@ def declared_parameters(notebook: str | os.PathLike) -> set[str]:
     return {found.name for found in _infer_parameters(load_notebook_node(str(notebook)), **KERNEL)}
 
 
-def check_parameters(given: Mapping[str, object], *, operators: Collection[str] = tuple(OPERATORS)) -> None:
+def check_parameters(given: Mapping[str, Any], *, operators: Collection[str] = tuple(OPERATORS)) -> None:
     """Refuse parameters that a notebook cannot use, before it computes anything: ``check_parameters(globals())``.
 
     Parameters
@@ -100,7 +101,7 @@ def check_parameters(given: Mapping[str, object], *, operators: Collection[str] 
     """
     for cell in given.get("In", ()):
         if cell.startswith("# Parameters\n"):  # papermill's own cell
-            assigned = [node.targets[0].id for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+            assigned = [ast.unparse(node.targets[0]) for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
             if unknown := [name for name in assigned if name not in PARAMETERS]:
                 raise ValueError(f"there is no parameter {', '.join(unknown)}: there are {', '.join(PARAMETERS)}")
     for name, known in {"scale": SCALES, "train": (True, False), "operator": operators}.items():

@@ -17,7 +17,7 @@ from .files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .models import ParameterizedNetwork
+    from .models.parameterized import ParameterizedNetwork
 
 DOTS_PER_INCH = 110
 PAGE_WIDTH = 10.0  # inches: the column of a README or a notebook, 1100 pixels
@@ -323,7 +323,8 @@ def network_diagram(networks: Mapping[str, ParameterizedNetwork], *, width: floa
     figure = Figure(figsize=(width, 2.6 * len(networks)), dpi=DOTS_PER_INCH, layout="constrained")
     for axis, (title, net) in zip(np.atleast_1d(figure.subplots(len(networks))), networks.items(), strict=True):
         base, heads = net.base_network, net.weight_learning_network.heads
-        level, opened, saved, centres, fed = int(base.unshuffles), (0.0, 0.0), [], [], []
+        level, opened, saved = int(base.unshuffles), (0.0, 0.0), list[tuple[float, float]]()
+        centres, fed = [], []
         for x, layer in enumerate(base.convolutions, 1):
             level += (layer.stride == 2) * (-1 if layer.transposed else 1)
             centres.append((x, -level))
