@@ -61,9 +61,14 @@ def test_an_edit_of_a_classic_operator_is_found_by_the_shipped_networks():
 def test_the_window_lies_where_the_pictures_differ():
     image = torch.zeros(1, 3, 100, 140)
     edited = image.clone()
-    edited[..., 70:90, 100:120] = 1
+    edited[..., 50:70, 100:120] = 1
     shown, target = _window(image, edited, 40)
-    assert shown.shape == target.shape == (1, 3, 40, 40) and target.sum() == edited.sum()
+    assert shown.shape == target.shape == (1, 3, 40, 40) and target.sum() == edited.sum() and shown.sum() == 0
+    edited[..., 70:, 100:120] = 1  # no window holds all: none every 16 pixels holds more than the one found
+    sums = [
+        edited[..., top : top + 40, left : left + 40].sum() for top in range(0, 61, 16) for left in range(0, 101, 16)
+    ]
+    assert _window(image, edited, 40)[1].sum() == max(sums)
     assert _window(image, edited, 500)[0].shape == image.shape
 
 

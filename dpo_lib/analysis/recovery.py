@@ -132,7 +132,7 @@ def recover(
 
 
 def _window(image: AnyImage, edited: AnyImage, side: int) -> list[torch.Tensor]:
-    """The part of both, `side` pixels a side at most, in which they differ most."""
+    """The part of both, `side` pixels a side at most, in which they differ most, of those every `STRIDE` pixels."""
     (low, high), size = INPUT_RANGE, MINIMUM_SIZE + 2 * RIM
     a, b = (as_batch(given, minimum_size=size, low=low, high=high)[0].float() for given in (image, edited))
     if a.shape != b.shape or len(a) != 1:
