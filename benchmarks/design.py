@@ -128,9 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "training_images": len(images),
         "tests": sorted(tests),
     }
-    facts["variants"] = {name: asdict(config) for name, config in VARIANTS.items()}
+    rows = read_rows(given.out)
+    facts["variants"] = {name: asdict(VARIANTS[name]) for name in dict.fromkeys(row["variant"] for row in rows)}
     write_json(given.out.with_suffix(".json"), provenance(**facts))
-    print(format_table(table(read_rows(given.out))))
+    print(format_table(table(rows)))
     return 0
 
 

@@ -328,11 +328,9 @@ def network_diagram(networks: Mapping[str, ParameterizedNetwork], *, width: floa
         for x, layer in enumerate(base.convolutions, 1):
             level += (layer.stride == 2) * (-1 if layer.transposed else 1)
             centres.append((x, -level))
-            kernel, norm = (name in heads for name in (layer.name, layer.name.replace("conv", "norm")))
-            colour, edge = ("tab:orange" if kernel else "lightsteelblue"), ("tab:orange" if norm else "white")
-            axis.bar(
-                x, 0.7, 0.84, -level - 0.35, color=colour, edgecolor=edge, linewidth=2 if norm and not kernel else 0
-            )
+            kernel, norm = layer.name in heads, f"norm{x}" in heads
+            colour, outline = "tab:orange" if kernel else "lightsteelblue", 2 * (norm and not kernel)
+            axis.bar(x, 0.7, 0.84, -level - 0.35, color=colour, edgecolor="tab:orange", linewidth=outline)
             text = f"{layer.out_channels}" + (f" x{layer.dilation}" if layer.dilation > 1 else "")
             axis.text(x, -level, text, rotation=90, ha="center", va="center", fontsize=6.5)
             if kernel or norm:
@@ -347,31 +345,21 @@ def network_diagram(networks: Mapping[str, ParameterizedNetwork], *, width: floa
             if layer.saves:
                 saved.append((x + 0.5, -level + 0.35))
             level -= layer.shuffles
-        last, answer = (
-            len(centres) + 1,
-            "answer\n" + {"residual": "+ image", "direct": "", "gate": "+ image x (1 + gate)"}[base.output],
-        )
-        shown = "image" + (" as\n2x2 pixels" if base.unshuffles else "\nand edges")
-        axis.text(0, centres[0][1], shown, ha="right", va="center", fontsize=8)
-        axis.text(last, 0, answer, ha="left", va="center", fontsize=8)
+        last, middle = len(centres) + 1, (len(centres) + 1) / 2
+        entry = "image" + (" as\n2x2 pixels" if base.unshuffles else "\nand edges")
+        answer = {"residual": "\n+ image", "direct": "", "gate": "\n+ image x (1 + gate)"}[base.output]
+        axis.text(0, centres[0][1], entry, ha="right", va="center", fontsize=8)
+        axis.text(last, 0, "answer" + answer, ha="left", va="center", fontsize=8)
         axis.plot(*zip(*centres, strict=True), color="0.7", linewidth=0.8, zorder=0)
         axis.plot(
-            [min(fed, default=last / 2), max(fed, default=last / 2), last / 2],
-            [1.0, 1.0, 1.0],
-            color="tab:orange",
-            linewidth=0.8,
+            [min(fed, default=middle), max(fed, default=middle), middle], [1.0] * 3, color="tab:orange", linewidth=0.8
         )
         what = "kernels" if any(layer.name in heads for layer in base.convolutions) else "scale and shift"
-        box = {"boxstyle": "round", "facecolor": "moccasin", "edgecolor": "tab:orange"}
-        axis.text(
-            last / 2,
-            1.0,
+        text, box = (
             f"weight learning network: code of $\\gamma$ to {what}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            bbox=box,
+            {"boxstyle": "round", "facecolor": "moccasin"},
         )
+        axis.text(middle, 1.0, text, ha="center", va="center", fontsize=8, bbox={**box, "edgecolor": "tab:orange"})
         lowest = min(y for _, y in centres)
         axis.set(xlim=(-0.12 * last, 1.12 * last), ylim=(lowest - 0.9, 1.4), title=title)
         axis.set_yticks(range(0, lowest - 1, -1), ["1", *(f"1/{2**k}" for k in range(1, 1 - lowest))], fontsize=7)

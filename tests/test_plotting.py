@@ -226,8 +226,10 @@ def test_an_animation_runs_forth_and_back(tmp_path):
     )
     with Image.open(path) as animation:
         assert animation.n_frames == 4
-        seen = []
+        seen, times = [], []
         for number in range(4):
             animation.seek(number)
             seen.append(np.asarray(animation.convert("L"))[60, 110] / 255)
+            times.append(animation.info["duration"])
     assert path == tmp_path / "new" / "slider.webp" and np.allclose(seen, [0.1, 0.5, 0.9, 0.5], atol=0.03)
+    assert times == [1000, 250, 1000, 250]

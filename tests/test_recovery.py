@@ -34,6 +34,13 @@ def test_the_network_that_made_a_picture_is_found_with_its_value(value):
     assert first.value[0] == pytest.approx(value, rel=0.01) and first.psnr_db > second.psnr_db + 10
 
 
+def test_the_first_network_of_an_operator_is_taken():
+    image, net, other = photograph(60, 75), small({"l0": [LAMBDA]}), small({"l0": [LAMBDA]}, 5)
+    edited = net(image, 0.02)
+    [found], [worse] = (recover(image, edited, pair, side=80, tries=0) for pair in ([net, other], [other, net]))
+    assert found.psnr_db > worse.psnr_db + 10
+
+
 def test_two_parameters_none_and_several_operators_in_one_network():
     image, net = photograph(60, 75), small(THREE)
     found = recover(image, net(image, [0.0123, 2.3], operator="rtv"), [net], side=80, tries=0)

@@ -18,7 +18,6 @@ from ..models.base_network import INPUT_RANGE, MINIMUM_SIZE
 from ..models.parameterized import ParameterizedNetwork
 from ..models.pretrained import load_pretrained
 from ..operators.own import operators_of
-from ..parameters import Parameter
 
 NETWORKS = ("l0", "wls", "rtv", "rgf", "wmf", "llf")
 RIM = 8  # pixels of the window that are not compared: what lies beyond it is unknown
@@ -71,6 +70,7 @@ def recover(
         Of one size, pixel on pixel.
     networks : sequence of networks, optional
         Whose operators come into question (default: the shipped ones of `NETWORKS`); others are not recognised.
+        Of several for one operator the first is taken.
     side : int
         Compare a window of so many pixels a side, where the two pictures differ most.
     tries : int
@@ -94,8 +94,9 @@ def recover(
     networks = [load_pretrained(name) for name in NETWORKS] if networks is None else networks
     owners = {name: network for network in reversed(networks) for name in network.operators}
 
-    def values(name: str, u: Any) -> list[torch.Tensor]:
-        return [_at(p, torch.as_tensor(part)) for p, part in zip(owners[name].operators[name], u, strict=True)]
+    def values(name: str, u: Any) -> list[torch.Tensor]:  # not rounded, or there would be no slope
+        smooth = [replace(p, sampling=p.sampling.replace("integer", "uniform")) for p in owners[name].operators[name]]
+        return [p.at(torch.as_tensor(part)) for p, part in zip(smooth, u, strict=True)]
 
     def error(u: Any, name: str, function: Callable) -> torch.Tensor:
         answer = function(shown, torch.stack(values(name, u)) if len(u) else None, check_range=False)
@@ -141,10 +142,3 @@ def _window(image: AnyImage, edited: AnyImage, side: int) -> list[torch.Tensor]:
     means = torch.nn.functional.avg_pool2d((b - a).square().mean(1, keepdim=True), (height, width), stride=STRIDE)
     top, left = (STRIDE * place for place in divmod(int(means.argmax()), means.shape[3]))
     return [one[..., top : top + height, left : left + width] for one in (a, b)]
-
-
-def _at(parameter: Parameter, part: torch.Tensor) -> torch.Tensor:
-    """The value at a part of the range, as `Parameter.at`, but differentiable for whole numbers, too."""
-    if parameter.sampling == "log":
-        return parameter.low * (parameter.high / parameter.low) ** part
-    return parameter.low + (parameter.high - parameter.low) * part
