@@ -1,5 +1,7 @@
 """The operator and the value behind a picture, on pictures whose maker is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,9 @@ from dpo_lib.analysis.recovery import _window
 from dpo_lib.images import save_image
 from dpo_lib.models import DecoupledNetwork
 from dpo_lib.records import read_rows
+
+
+PAIRS = (("first_by_network", "error_by_network"), ("first", "error"))
 
 
 def small(operators, seed=0):
@@ -100,3 +105,11 @@ def test_the_benchmarks_rows_say_who_was_first_and_how_far_off(tmp_path, monkeyp
     _, _, every = script.summary([first, second])
     assert (every["pictures"], every["first_by_network"], every["first"]) == (2, 1, 1)
     assert every["error"] == pytest.approx(0.025)
+
+
+def test_the_how_to_has_the_committed_rows():
+    root, script = Path(__file__).parents[1], load_script("recover")
+    text = (root / "docs" / "howto" / "recover.md").read_text(encoding="utf-8")
+    for row in script.summary(read_rows(root / "results" / "recover.csv")):
+        shares = [f"{row[key]} | {100 * row[error]:.0f} %" for key, error in PAIRS]
+        assert f"| {row['operator']} | {row['pictures']} | {' | '.join(shares)} |" in text
