@@ -16,7 +16,6 @@ from dpo_lib.images import save_image
 from dpo_lib.models import DecoupledNetwork
 from dpo_lib.records import read_rows
 
-
 PAIRS = (("first_by_network", "error_by_network"), ("first", "error"))
 
 
