@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dpo_lib import OPERATORS
 from dpo_lib.analysis.receptive_field import (
     ReceptiveField,
     effective_receptive_field,
@@ -128,6 +129,26 @@ def test_live_gradient_equals_finite_differences():
     assert (expected > 1e-9).all()  # live statistics reach everywhere
 
 
+@pytest.mark.parametrize(("name", "value"), [("l0", 0.02), ("l0", 0.2), ("rgf", 1.5), ("rgf", 5.0)])
+def test_an_operators_gradient_equals_finite_differences(name, value):
+    operator, point = OPERATORS[name], (20, 31)
+    rows, columns = np.indices((26, 41))
+    image = 0.6 * ((rows + 2 * columns) > 70)[..., None] + 0.2 * photograph()  # an edge, and texture
+    field = effective_receptive_field(operator, image, value, point)
+
+    def output(x):
+        return operator(x, value)[point].sum()
+
+    expected = finite_differences(output, image, PIXELS)
+    assert np.allclose([field.gradient[0][pixel] for pixel in PIXELS], expected, rtol=1e-3, atol=1e-6)
+    assert expected[0] > 0.001 and field.area[0] > 3
+
+
+def test_an_operator_without_a_derivative_says_so():
+    with pytest.raises(ValueError, match="wmf has no derivative: expected a network, or an operator"):
+        effective_receptive_field(OPERATORS["wmf"], photograph(), 5, (20, 31))
+
+
 class Recorded(BaseNetwork):
     """Normalises with the mean and variance of its first pass in all later ones."""
 
@@ -230,7 +251,7 @@ def test_bad_input():
         effective_receptive_field(net, torch.rand(2, 3, 20, 20), 0.02, POINTS)
     with pytest.raises(ValueError, match="threshold must lie"):
         effective_receptive_field(net, image, 0.02, POINTS, threshold=1.0)
-    with pytest.raises(TypeError, match="must be a DecoupledNetwork, got BaseNetwork"):
+    with pytest.raises(TypeError, match="must be a DecoupledNetwork or an Operator, got BaseNetwork"):
         effective_receptive_field(net.base_network, image, 0.02, POINTS)
 
 

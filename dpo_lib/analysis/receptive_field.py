@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..images import as_batch, to_numpy
-from ..models.base_network import MINIMUM_SIZE, BaseNetwork, edge_map
+from ..models.base_network import MINIMUM_SIZE, edge_map
 from ..models.decoupled import DecoupledNetwork
 from ..models.layers import Convolution
+from ..operators.operator import Operator
 from ..parameters import Value, as_gamma
 
 THRESHOLD = 0.025
@@ -163,7 +164,7 @@ class ReceptiveField:
 
 
 def effective_receptive_field(
-    net: DecoupledNetwork,
+    net: DecoupledNetwork | Operator,
     image: np.ndarray | torch.Tensor,
     value: Value = None,
     points: Sequence | np.ndarray = (),
@@ -174,11 +175,12 @@ def effective_receptive_field(
     threshold: float = THRESHOLD,
     chunk: int = 8,
 ) -> ReceptiveField:
-    """Which input pixels the network's output at a point depends on (paper, Fig. 4).
+    """Which input pixels the network's or the operator's output at a point depends on (paper, Fig. 4).
 
     Parameters
     ----------
-    net : DecoupledNetwork
+    net : DecoupledNetwork or Operator
+        An operator must be `differentiable`.
     image : ndarray (H, W, 3) or tensor (1, 3, H, W)
         One image, in [0, 1].
     value : number or sequence, optional
@@ -205,7 +207,8 @@ def effective_receptive_field(
     Raises
     ------
     TypeError, ValueError
-        Another kind of network, more than one image, points outside the image, bad value or threshold.
+        Another kind of network, an operator without a derivative, more than one image, points outside the image, bad
+        value or threshold.
 
     Notes
     -----
@@ -220,6 +223,9 @@ def effective_receptive_field(
     0.99 on average, 0.83 at least). Frozen is the default because it alone is bounded by
     `theoretical_receptive_field`; the live gradient is the derivative of what the network computes, and at a
     threshold of 0 its field is the whole image.
+
+    An operator's derivative takes its decisions as they are, such as which gradients L0 smoothing keeps; it exists
+    wherever a small change of the picture does not change one.
 
     The maximum lies mostly at the point itself (shipped network: in five of six fields), and with it the area depends
     on how strongly the network passes on the pixel's own value. A residual network has to learn to cancel the image
@@ -243,54 +249,66 @@ def effective_receptive_field(
     >>> field.area, field.extent.tolist()  # a fresh residual network is the identity
     (array([1, 1]), [[1, 1], [1, 1]])
     """
-    if not isinstance(net, DecoupledNetwork):
-        raise TypeError(f"net must be a DecoupledNetwork, got {type(net).__name__}")
+    if not isinstance(net, DecoupledNetwork | Operator):
+        raise TypeError(f"net must be a DecoupledNetwork or an Operator, got {type(net).__name__}")
+    if isinstance(net, Operator) and not net.differentiable:
+        raise ValueError(f"{net.name} has no derivative: expected a network, or an operator that is differentiable")
     if not 0 <= threshold < 1 or chunk < 1:
         raise ValueError(f"threshold must lie in [0, 1) and chunk be positive, got {threshold} and {chunk}")
     batch, _ = as_batch(image, minimum_size=MINIMUM_SIZE)
     if len(batch) != 1:
         raise ValueError(f"expected one image, got a batch of {len(batch)}: call once per image")
-    points, gamma = _points_and_values(net, value, points, batch.shape[2:], operator, check_range)
-    batch = batch.detach().to(net.base_network.scale)
-    base_network = net.base_network.sharing(frozen_statistics=frozen_statistics)
-    gradient = np.empty((len(points), *batch.shape[2:]), np.float32)
+    points = _checked_points(points, batch.shape[2:])
+    answer: Callable[[torch.Tensor, np.ndarray], torch.Tensor]
+    if isinstance(net, Operator):
+        name, parameters = net.name, net.parameters
+        batch = batch.detach().to(torch.promote_types(batch.dtype, torch.float32))
+        function, settings = net.function, net.settings
+
+        def answer(image, row):
+            return function(image, *torch.from_numpy(row)[:, None].to(image), **settings)
+
+    else:
+        name = list(net.operators)[net.gamma_code.index(operator)]
+        parameters = net.operators[name]
+        batch = batch.detach().to(net.base_network.scale)
+        base_network = net.base_network.sharing(frozen_statistics=frozen_statistics)
+
+        def answer(image, row):
+            with torch.no_grad():
+                weights = net.weights(row[None] if row.size else None, operator=operator, check_range=check_range)
+            return base_network(image, {name: weight.detach() for name, weight in weights.items()})
+
+    count = len(points)
+    if count == 1 and value is not None and np.ndim(value) == (1 if len(parameters) == 1 else 2):
+        count = len(value)
+    gamma = as_gamma(value, parameters=parameters, batch=count, owner=name, check_range=check_range).numpy()
+    points = np.broadcast_to(points, (count, 2)).copy()
+    gradient = np.empty((count, *batch.shape[2:]), np.float32)
     distinct, which = np.unique(gamma, axis=0, return_inverse=True)
     for number, row in enumerate(distinct):
-        with torch.no_grad():
-            weights = net.weights(row[None] if row.size else None, operator=operator, check_range=check_range)
         chosen = np.flatnonzero(which.reshape(-1) == number)
-        for part in np.split(chosen, range(chunk, len(chosen), chunk)):
-            gradient[part] = _gradients(base_network, batch, weights, points[part])
+        with torch.enable_grad():
+            given = batch.clone().requires_grad_()
+            output = answer(given, row).sum(1)[0][tuple(points[chosen].T)]
+        for part in np.array_split(np.arange(len(chosen)), range(chunk, len(chosen), chunk)):
+            seeds = torch.eye(len(chosen))[part].to(output)
+            (found,) = torch.autograd.grad(output, given, seeds, is_grads_batched=True, retain_graph=True)
+            gradient[chosen[part]] = found[:, 0].abs().sum(1).float().cpu().numpy()
     return ReceptiveField(gradient, points, gamma, threshold)
 
 
-def _points_and_values(net, value, points, size, operator, check_range) -> tuple[np.ndarray, np.ndarray]:
-    """Points (K, 2) and parameter values (K, m), checked and brought to the same K."""
+def _checked_points(points, size) -> np.ndarray:
+    """Points (K, 2) inside an image of this size."""
     points = np.asarray(points)
     if points.ndim not in (1, 2) or points.shape[-1] != 2 or points.dtype.kind not in "iu":
         raise ValueError(f"points must be whole numbers (row, column) of shape (K, 2), got shape {points.shape}")
     points = points.reshape(-1, 2).astype(np.int64)
-    if (points < 0).any() or (points >= np.array(size)).any():
-        wrong = points[((points < 0) | (points >= np.array(size))).any(1)][0].tolist()
+    outside = ((points < 0) | (points >= np.array(size))).any(1)
+    if outside.any():
+        wrong = points[outside][0].tolist()
         raise ValueError(f"points must lie inside the image of {size[0]} rows and {size[1]} columns, got {wrong}")
-    name = list(net.operators)[net.gamma_code.index(operator)]
-    parameters = net.operators[name]
-    count = len(points)
-    if count == 1 and value is not None and np.ndim(value) == (1 if len(parameters) == 1 else 2):
-        count = len(value)
-    gamma = as_gamma(value, parameters=parameters, batch=count, owner=name, check_range=check_range)
-    return np.broadcast_to(points, (count, 2)).copy(), gamma.numpy()
-
-
-def _gradients(base_network: BaseNetwork, image: torch.Tensor, weights, points: np.ndarray) -> np.ndarray:
-    """One forward pass, then one backward pass for all the points: (K, H, W)."""
-    with torch.enable_grad():
-        image = image.clone().requires_grad_()
-        output = base_network(image, {name: weight.detach() for name, weight in weights.items()}).sum(1)[0]
-        rows, columns = torch.from_numpy(points).to(image.device).unbind(1)
-        chosen = output[rows, columns]
-        (gradient,) = torch.autograd.grad(chosen, image, torch.eye(len(points)).to(chosen), is_grads_batched=True)
-    return gradient[:, 0].abs().sum(1).float().cpu().numpy()
+    return points
 
 
 def pick_points(
@@ -422,7 +440,7 @@ def segment(
 
 
 def measure_fields(
-    net: DecoupledNetwork,
+    net: DecoupledNetwork | Operator,
     images: Mapping[str, np.ndarray | torch.Tensor],
     values: Sequence[float],
     *,
@@ -435,8 +453,8 @@ def measure_fields(
 
     Parameters
     ----------
-    net : DecoupledNetwork
-        With one parameter.
+    net : DecoupledNetwork or Operator
+        With one parameter, see `effective_receptive_field`.
     images : mapping
         Name to an image, (H, W, 3) or (1, 3, H, W).
     values : sequence of float

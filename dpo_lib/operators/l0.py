@@ -107,7 +107,7 @@ def _kept_divergence(smooth: torch.Tensor, threshold: torch.Tensor) -> torch.Ten
 
 
 def _fft(x: torch.Tensor) -> torch.Tensor:
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or x.requires_grad:
         return torch.fft.rfft2(x)
     from scipy import fft  # several times as fast as torch's on a CPU, and free to use sizes with large primes
 
@@ -116,7 +116,7 @@ def _fft(x: torch.Tensor) -> torch.Tensor:
 
 def _inverse_fft(x: torch.Tensor, width: int) -> torch.Tensor:
     size = (x.shape[2], width)
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or x.requires_grad:
         return torch.fft.irfft2(x, s=size)
     from scipy import fft
 
@@ -130,6 +130,7 @@ OPERATOR = Operator(
     title="L0 smoothing",
     function=l0_smoothing,
     periodic=True,
+    differentiable=True,
     parameters=(
         Parameter("lambda", 0.002, 0.2, sampling="log", default=0.02, test_values=(0.002, 0.00431, 0.02, 0.09283, 0.2)),
     ),

@@ -68,6 +68,9 @@ class Operator:
         the network should answer (its luminance, for the gray benchmarks).
     periodic : bool
         Opposite borders of the image are neighbours, so that answers near one depend on the other.
+    differentiable : bool
+        Automatic differentiation goes through `function` (not through a call of the operator), decisions taken as they
+        are.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Operator:
     minimum_size: int = 4
     target: Callable | None = None
     periodic: bool = False
+    differentiable: bool = False
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -105,7 +109,7 @@ class Operator:
 
         Returns
         -------
-        Same kind as `image`, without a gradient: no operator is differentiable (every network is).
+        Same kind as `image`, without a gradient (every network has one).
 
         Raises
         ------

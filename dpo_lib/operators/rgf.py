@@ -107,7 +107,8 @@ def _filter(planes: torch.Tensor, blur: _Blur, sigma_r: float, iterations: int) 
 def _joint_bilateral(planes: torch.Tensor, guide: torch.Tensor, blur: _Blur, sigma_r: float) -> torch.Tensor:
     """Average the planes (C, H, W) with spatial weights `blur` and Gaussian weights of the guide's differences."""
     sums = torch.zeros(2, *planes.shape, dtype=planes.dtype, device=planes.device)
-    levels = _centres(float(guide.min()), float(guide.max()), sigma_r).to(guide).view(-1, 1, 1, 1)
+    low, high = (float(end) for end in guide.detach().aminmax())
+    levels = _centres(low, high, sigma_r).to(guide).view(-1, 1, 1, 1)
     for level in levels.split(1 if planes.device.type == "cpu" else 16):  # as above
         weight = (guide - level).square_().mul_(-1 / sigma_r**2).clamp_(min=LOWEST_EXPONENT).exp_()
         sums += blur(torch.stack([weight * planes, weight])).mul_(weight).sum(1)
@@ -166,5 +167,6 @@ OPERATOR = Operator(
     name="rgf",
     title="Rolling guidance filter",
     function=rolling_guidance_filter,
+    differentiable=True,
     parameters=(Parameter("sigma_s", 1, 10, default=5.5, test_values=(1, 3.25, 5.5, 7.75, 10), unit="px"),),
 )
