@@ -3,6 +3,9 @@
 PYTHON      ?= python3
 TORCH_INDEX ?=
 DEVICE      ?= cuda
+SCALE       ?= paper
+JOBS        ?= 1
+RUN         ?=
 IMAGES      ?=
 TESTS       ?=
 RAIN        ?=
@@ -45,7 +48,8 @@ help: ## list the commands
 	@echo "    IMAGES=DIR         the photographs that make paper trains on"
 	@echo "    TESTS=DIR          test images, or a folder of sets by name (default: scikit-image's photographs)"
 	@echo "    RAIN=DIR           rain pairs with pairs.csv (default: synthetic rain)"
-	@echo "    DEVICE=cuda        where make paper trains"
+	@echo "    DEVICE=cuda        where make paper trains; JOBS=4: so many networks at once"
+	@echo "    SCALE=smoke        make paper: another scale, as a rehearsal; RUN='--steps 2': more of experiments run"
 	@echo "    ONLY='01 03'       the notebooks that make reproduce, figures and refresh execute (default: all)"
 	@echo "    PDF=1              make figures: each figure as PDF, too"
 	@echo "    N=1000             how many inputs make fuzz tries"
@@ -99,10 +103,14 @@ paper: setup ## train every table's networks at the paper's scale on a GPU, resu
 	  echo "error: expected a folder of training photographs, got none: make paper IMAGES=DIR (PASCAL VOC 2012, 2 GB:"; \
 	  echo "  $(PY) -c \"from dpo_lib.data import fetch_dataset; print(fetch_dataset('voc2012'))\" fetches it and names its folder)"; \
 	  exit 1; }
-	@$(PY) -m dpo_lib experiments run "*" --scale paper --device $(DEVICE) --images "$(abspath $(IMAGES))" \
-	  $(if $(TESTS),--tests "$(abspath $(TESTS))") $(if $(RAIN),--rain "$(abspath $(RAIN))")
-	@$(PY) -m dpo_lib experiments collect --scale paper
-	@$(PY) -m dpo_lib reproduce --scale paper --train --device $(DEVICE) -p images "$(abspath $(IMAGES))"
+	@failed=0; \
+	$(PY) -m dpo_lib experiments run "*" --scale $(SCALE) --device $(DEVICE) --jobs $(JOBS) --images "$(abspath $(IMAGES))" \
+	  $(if $(TESTS),--tests "$(abspath $(TESTS))") $(if $(RAIN),--rain "$(abspath $(RAIN))") $(RUN) || failed=$$?; \
+	[ $$failed -le 1 ] || exit $$failed; \
+	$(PY) -m dpo_lib experiments collect --scale $(SCALE) || failed=1; \
+	$(PY) -m dpo_lib reproduce --scale $(SCALE) --train --device $(DEVICE) -p images "$(abspath $(IMAGES))" \
+	  $(if $(ONLY),--only $(ONLY)) || failed=1; \
+	exit $$failed
 
 lint: setup ## check style, format, types, and which module may import which
 	$(PY) -m ruff check .

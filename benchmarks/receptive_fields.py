@@ -3,8 +3,8 @@
     python benchmarks/receptive_fields.py --out results/receptive_fields.csv
     python benchmarks/receptive_fields.py --images BSDS500/test --every 20 --operator rgf --networks rgf
 
-Points on no edge, on moderate and on strong edges (`dpo_lib.analysis.receptive_field.pick_points`) in each photograph, at
-seven values across the parameter's range. Prints medians and quartiles of the area at the paper's threshold.
+Points on no edge, on moderate and on strong edges (`dpo_lib.analysis.receptive_field.pick_points`) in each photograph,
+at seven values across the parameter's range. Prints medians and quartiles of the area at the paper's threshold.
 """
 
 from __future__ import annotations

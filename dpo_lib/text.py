@@ -43,6 +43,17 @@ def format_table(
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
 
 
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(48), duration(700), duration(9000)
+    ('48 s', '12 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The nearest known word as a question, for a message about an unknown one; empty if none is near.
 

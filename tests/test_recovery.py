@@ -63,7 +63,7 @@ def test_the_operator_itself_finds_the_exact_value_near_its_networks(value):
 
 
 def test_an_edit_of_a_classic_operator_is_found_by_the_shipped_networks():
-    image = np.uint8(255 * photograph(64, 80))
+    image = np.uint8(255 * photograph(48, 64))
     found = recover(image, OPERATORS["wmf"](image, 4.0), tries=12)
     assert found[0].operator == "wmf" and 3.5 <= found[0].value[0] < 4.5  # the radius is rounded
     assert len(found) == 6 and all(one.psnr_db < found[0].psnr_db for one in found[1:3])

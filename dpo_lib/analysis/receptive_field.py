@@ -258,7 +258,7 @@ def effective_receptive_field(
     batch, _ = as_batch(image, minimum_size=MINIMUM_SIZE)
     if len(batch) != 1:
         raise ValueError(f"expected one image, got a batch of {len(batch)}: call once per image")
-    points = _checked_points(points, batch.shape[2:])
+    where = _checked_points(points, batch.shape[2:])
     answer: Callable[[torch.Tensor, np.ndarray], torch.Tensor]
     if isinstance(net, Operator):
         name, parameters = net.name, net.parameters
@@ -279,23 +279,23 @@ def effective_receptive_field(
                 weights = net.weights(row[None] if row.size else None, operator=operator, check_range=check_range)
             return base_network(image, {name: weight.detach() for name, weight in weights.items()})
 
-    count = len(points)
+    count = len(where)
     if count == 1 and value is not None and np.ndim(value) == (1 if len(parameters) == 1 else 2):
-        count = len(value)
+        count = len(value)  # type: ignore[arg-type]
     gamma = as_gamma(value, parameters=parameters, batch=count, owner=name, check_range=check_range).numpy()
-    points = np.broadcast_to(points, (count, 2)).copy()
+    where = np.broadcast_to(where, (count, 2)).copy()
     gradient = np.empty((count, *batch.shape[2:]), np.float32)
     distinct, which = np.unique(gamma, axis=0, return_inverse=True)
     for number, row in enumerate(distinct):
         chosen = np.flatnonzero(which.reshape(-1) == number)
         with torch.enable_grad():
             given = batch.clone().requires_grad_()
-            output = answer(given, row).sum(1)[0][tuple(points[chosen].T)]
+            output = answer(given, row).sum(1)[0][tuple(where[chosen].T)]
         for part in np.array_split(np.arange(len(chosen)), range(chunk, len(chosen), chunk)):
             seeds = torch.eye(len(chosen))[part].to(output)
             (found,) = torch.autograd.grad(output, given, seeds, is_grads_batched=True, retain_graph=True)
             gradient[chosen[part]] = found[:, 0].abs().sum(1).float().cpu().numpy()
-    return ReceptiveField(gradient, points, gamma, threshold)
+    return ReceptiveField(gradient, where, gamma, threshold)
 
 
 def _checked_points(points, size) -> np.ndarray:

@@ -6,9 +6,8 @@ import ast
 from collections.abc import Sequence
 
 from ..notebooks import reproduce
+from ..training.config import SCALES
 from .parser import Parser, command
-
-SCALES = ("smoke", "cpu", "paper")
 
 
 @command("finished notebooks are kept, run again to continue")

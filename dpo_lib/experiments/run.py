@@ -21,9 +21,11 @@ from ..files import locked, sha256_of
 from ..models.parameterized import ParameterizedNetwork
 from ..models.pretrained import load_any, load_network
 from ..models.transfer import base_at_mid_range
+from ..operators.operator import Operators, as_operators
 from ..parameters import Value
 from ..processes import child_processes
-from ..records import device_name, provenance, read_json, write_json, write_rows
+from ..records import device_name, output_folder, project_folder, provenance, read_json, write_json, write_rows
+from ..text import duration
 from ..training.card import described, save_run
 from ..training.config import TrainConfig
 from ..training.trainers import train
@@ -79,14 +81,28 @@ class Runner:
         return self.store.state(entry, self.config(entry))
 
     def run_all(self, entries: Sequence[Entry], *, jobs: int = 1) -> dict[str, State]:
-        """Run experiments, those with a network of their own `jobs` at once; gives what came of each."""
+        """Run experiments, those with a network of their own `jobs` at once; gives what came of each.
+
+        What failed beside others, for lack of memory perhaps, is tried once more alone.
+        """
         if not self.images and not all(self.store.has_networks(entry) for entry in entries):
             raise ValueError("training needs images: name their folders with --images")
         apart = [entry for entry in entries if jobs > 1 and entry.trains]
+        start = time.monotonic()
+        outcomes: dict[str, State] = {}
+
+        def note(entry: Entry, state: State) -> None:
+            outcomes[entry.id] = state
+            left = (time.monotonic() - start) / len(outcomes) * (len(entries) - len(outcomes))
+            print(f"{len(outcomes)} of {len(entries)} done, at this pace {duration(left)} to go", flush=True)
+
         with child_processes(jobs, threads=max(1, torch.get_num_threads() // jobs)) as pool:
-            states = pool.map(replace(self, progress=False).run, apart)
-            outcomes = {entry.id: state for entry, state in zip(apart, states, strict=True)}
-        return outcomes | {entry.id: self.run(entry) for entry in entries if entry.id not in outcomes}
+            for entry, state in zip(apart, pool.map(replace(self, progress=False).run, apart), strict=True):
+                note(entry, state)
+        for entry in entries:
+            if outcomes.get(entry.id, State.FAILED) == State.FAILED:
+                note(entry, self.run(entry))
+        return outcomes
 
     def run(self, entry: Entry) -> State:
         """Run one experiment, write its record, and say what came of it."""
@@ -195,6 +211,29 @@ class Runner:
     def _check_time(self, otherwise: str) -> None:
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise TimeoutError(otherwise)
+
+
+def trained_network(
+    name: str, operators: Operators, images: Sequence[np.ndarray], config: TrainConfig, *, device: str = "cpu"
+) -> ParameterizedNetwork:
+    """A notebook's network: an experiment's, if that was trained in this checkout, or one trained now on `images`.
+
+    Parameters
+    ----------
+    name : str
+        The experiment's id, or the operator's name. Trainings are kept in output/runs, where a stopped one resumes.
+    operators, images, config, device
+        See `training.train`.
+    """
+    store = Store(project_folder(), config.scale, config.seed)
+    single = {e.tests[0].operator: id_ for id_, e in EXPERIMENTS.items() if ("table3", "1 operator") in e.fills}
+    id_ = single.get(name, name)
+    if id_ in EXPERIMENTS and (path := store.network(EXPERIMENTS[id_].networks[0])).exists():
+        print(f"the network of the experiment {id_}, scale {store.name}")
+        return load_network(path, device=device)
+    entries = max(config.entries_per_image, -(-len(as_operators(operators)) // len(images)))
+    run = output_folder() / "runs" / store.name / id_
+    return train(operators, images, replace(config, entries_per_image=entries), out=run, device=device).network
 
 
 def told_otherwise(network: ParameterizedNetwork, operator: str, told: str) -> Callable[..., torch.Tensor]:
