@@ -106,17 +106,21 @@ def _kept_divergence(smooth: torch.Tensor, threshold: torch.Tensor) -> torch.Ten
     return torch.roll(h, 1, 3).sub_(h).add_(torch.roll(v, 1, 2)).sub_(v)
 
 
+def _by_torch(x: torch.Tensor) -> bool:
+    return x.device.type != "cpu" or (x.requires_grad and torch.is_grad_enabled())
+
+
 def _fft(x: torch.Tensor) -> torch.Tensor:
-    if x.device.type != "cpu" or x.requires_grad:
+    if _by_torch(x):
         return torch.fft.rfft2(x)
     from scipy import fft  # several times as fast as torch's on a CPU, and free to use sizes with large primes
 
-    return torch.from_numpy(fft.rfft2(x.numpy(), axes=(2, 3), workers=torch.get_num_threads()))
+    return torch.from_numpy(fft.rfft2(x.detach().numpy(), axes=(2, 3), workers=torch.get_num_threads()))
 
 
 def _inverse_fft(x: torch.Tensor, width: int) -> torch.Tensor:
     size = (x.shape[2], width)
-    if x.device.type != "cpu" or x.requires_grad:
+    if _by_torch(x):
         return torch.fft.irfft2(x, s=size)
     from scipy import fft
 
