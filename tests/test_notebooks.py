@@ -84,7 +84,7 @@ def rehearsed(tmp_path_factory):
         "DEVICE": "cpu",
         "IMAGES": "photographs",
         "TESTS": "photographs",
-        "ONLY": "00",
+        "ONLY": "02",
         "RUN": "--steps 2 --phases 1,1,32,2",
     }
     words = ["make", "-o", "setup", "paper", *(f"{name}={value}" for name, value in settings.items())]
@@ -109,7 +109,7 @@ def test_rehearsal_of_the_paper(rehearsed):
         if "psnr_db" in row and row["psnr_db"] == "" and "(paper)" not in row["network"]
     ]
     assert not empty
-    assert "1 of 1 notebooks" in said and (copy / "output" / "figures" / "00_operators.png").exists()
+    assert "1 of 1 notebooks" in said and (copy / "output" / "figures" / "02_joint_training.png").exists()
 
 
 @every_notebook
