@@ -22,7 +22,8 @@ import torch
 from tqdm import tqdm
 
 from dpo_lib import OPERATORS, SCALES, evaluate, summarise
-from dpo_lib.data.sources import image_files, load_folder, named_images
+from dpo_lib.commands.parser import at_least_one
+from dpo_lib.data.sources import load_folder, load_images
 from dpo_lib.images import to_numpy, to_tensor
 from dpo_lib.operators import Operator
 from dpo_lib.randomness import seeded
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", nargs="+", required=True, help="folders of training images")
     parser.add_argument("--test-images", required=True, help="folder of test images")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th test image in string order")
+    parser.add_argument("--every", type=at_least_one, default=1, help="take every n-th test image in string order")
     parser.add_argument("--saturation", type=float, default=1, help="what the test images' saturation is multiplied by")
     parser.add_argument("--targets", help="folder that keeps the operators' answers")
     parser.add_argument("--operator", nargs="+", default=["l0"], choices=OPERATORS)
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     images = [image for folder in given.images for image in load_folder(folder)]
-    tests, _ = named_images(image_files(given.test_images)[:: given.every], root=given.test_images)
+    tests = load_images(given.test_images, every=given.every)
     change = Change((False, False, False), saturation=given.saturation)
     tests = {name: to_numpy(change(to_tensor(image))) for name, image in tests.items()}
     done = read_rows(given.out) if given.out.exists() else []

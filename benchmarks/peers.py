@@ -23,7 +23,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from dpo_lib import OPERATORS, evaluate, load_pretrained
-from dpo_lib.data import embedded_images, image_files, named_images
+from dpo_lib.commands.parser import at_least_one
+from dpo_lib.data import load_images
 from dpo_lib.experiments.paper import TABLE6_OPERATORS
 from dpo_lib.images import shrink_image
 from dpo_lib.models.upsampling import bilateral_guided_upsample, guided_upsample
@@ -125,17 +126,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the rows if asked."""
     about = "Compare carrying over a reduced image's answer with a network."
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--images", help="folder of test images (default: scikit-image's photographs)")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th image in string order")
+    parser.add_argument("--images", default="", help="folder of test images (default: scikit-image's photographs)")
+    parser.add_argument("--every", type=at_least_one, default=1, help="take every n-th image in string order")
     parser.add_argument("--factor", type=int, default=4, help="that width and height are divided by")
     parser.add_argument("--targets", help="folder that keeps the operators' answers")
     parser.add_argument("--quick", action="store_true", help="one tiny image, to see that it runs")
     parser.add_argument("--out", type=Path, help="CSV file for the rows; a JSON with the settings goes beside it")
     given = parser.parse_args(arguments)
-    if given.images:
-        images, _ = named_images(image_files(given.images)[:: given.every], root=given.images)
-    else:
-        images = embedded_images()
+    images = load_images(given.images, every=given.every)
     if given.quick:
         images = {name: image[:48, :64] for name, image in list(images.items())[:1]}
     rows = measure(images, factor=given.factor, targets=given.targets, progress=not given.quick)

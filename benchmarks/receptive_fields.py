@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from dpo_lib import OPERATORS, load_pretrained
 from dpo_lib.analysis.receptive_field import KINDS, measure_fields
-from dpo_lib.data import embedded_images, image_files, named_images
+from dpo_lib.commands.parser import at_least_one
+from dpo_lib.data import load_images
 from dpo_lib.images import shrink_image, to_tensor
 from dpo_lib.records import device_name, provenance, write_rows
 from dpo_lib.text import format_table
@@ -44,19 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure effective receptive fields of an operator and its networks.")
     parser.add_argument("--operator", default="l0", help="a differentiable operator with one parameter")
     parser.add_argument("--networks", nargs="*", default=["l0", "l0_paper"], help="shipped networks")
-    parser.add_argument("--images", help="folder of photographs (default: scikit-image's)")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th image in string order")
+    parser.add_argument("--images", default="", help="folder of photographs (default: scikit-image's)")
+    parser.add_argument("--every", type=at_least_one, default=1, help="take every n-th image in string order")
     parser.add_argument("--points", type=int, default=8, help="of each kind in each photograph")
     parser.add_argument("--side", type=int, default=256, help="pixels that the longer side is reduced to")
     parser.add_argument("--quick", action="store_true", help="one tiny image, to see that it runs")
     parser.add_argument("--out", type=Path, help="CSV file for the rows; a JSON with the settings goes beside it")
     given = parser.parse_args(arguments)
-    if given.images:
-        images, _ = named_images(image_files(given.images)[:: given.every], root=given.images)
-    else:
-        images = embedded_images()
+    images = load_images(given.images, every=given.every)
     if given.quick:
-        images, given.points, given.side = dict(list(images.items())[:1]), 1, 80
+        images, given.points, given.side = dict(list(images.items())[:1]), 1, 96
     operator = OPERATORS[given.operator]
     parameter = operator.parameters[0]
     spread = np.geomspace if parameter.sampling == "log" else np.linspace

@@ -355,11 +355,9 @@ def network_diagram(networks: Mapping[str, ParameterizedNetwork], *, width: floa
             [min(fed, default=middle), max(fed, default=middle), middle], [1.0] * 3, color="tab:orange", linewidth=0.8
         )
         what = "kernels" if any(layer.name in heads for layer in base.convolutions) else "scale and shift"
-        text, box = (
-            f"weight learning network: code of $\\gamma$ to {what}",
-            {"boxstyle": "round", "facecolor": "moccasin"},
-        )
-        axis.text(middle, 1.0, text, ha="center", va="center", fontsize=8, bbox={**box, "edgecolor": "tab:orange"})
+        text = f"weight learning network: code of $\\gamma$ to {what}"
+        box = {"boxstyle": "round", "facecolor": "moccasin", "edgecolor": "tab:orange"}
+        axis.text(middle, 1.0, text, ha="center", va="center", fontsize=8, bbox=box)
         lowest = min(y for _, y in centres)
         axis.set(xlim=(-0.12 * last, 1.12 * last), ylim=(lowest - 0.9, 1.4), title=title)
         axis.set_yticks(range(0, lowest - 1, -1), ["1", *(f"1/{2**k}" for k in range(1, 1 - lowest))], fontsize=7)

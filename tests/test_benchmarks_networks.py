@@ -100,6 +100,23 @@ def test_peers(benchmark, tmp_path):
     assert lines[0]["psnr_db"] == pytest.approx(mean)
 
 
+def test_receptive_fields(benchmark, tmp_path, capsys):
+    from dpo_lib.records import read_rows
+
+    script = benchmark("receptive_fields")
+    assert script.main(["--quick", "--networks", "l0_paper", "--out", str(tmp_path / "rows.csv")]) == 0
+    rows = read_rows(tmp_path / "rows.csv")
+    assert len(rows) == 2 * len(script.KINDS) * script.VALUES and {row["source"] for row in rows} == {
+        "operator",
+        "l0_paper",
+    }
+    one = {"source": "l0", "value": 0.02, "kind": "non-edge"}
+    found = [{**one, "area": area} for area in (4, 1, 2, 3, 5)]
+    others = [{**one, "kind": kind, "area": 7} for kind in ("moderate edge", "strong edge")]
+    assert script.quartiles(found + others)[0]["non-edge"] == "3 (2, 4)"
+    assert "operator    0.002" in capsys.readouterr().out
+
+
 def test_intervals_hold_the_mean(benchmark):
     interval = benchmark("peers").interval
     low, high = interval([30.0, 31.0, 32.0, 33.0, 34.0] * 20)

@@ -197,6 +197,9 @@ def test_images_of_one_stem_stay_apart(tmp_path):
     assert {name: image[0, 0, 0] for name, image in images.items()} == {
         "001.bmp": 3, "001.png": 2, "a/001.png": 0, "b/001.png": 1,
     }  # fmt: skip
+    assert list(load_images(tmp_path, every=2)) == ["001.bmp", "a/001.png"]
+    with pytest.raises(ValueError, match="every must be at least 1 .*, got 0"):
+        load_images(tmp_path, every=0)
     two, rows = named_images([*image_files(tmp_path / "a"), *image_files(tmp_path / "b")])  # of two folders
     assert list(two) == [row["file"] for row in rows] == ["a/001.png", "b/001.png"]
 

@@ -218,7 +218,7 @@ def effective_receptive_field(
 
     The paper does not say whether its Fig. 4 differentiates through the statistics of the instance normalisations.
     At its threshold it hardly matters: about a quarter of the gradient's sum runs through means and variances, but
-    spread over all pixels, so that it seldom lifts one above 0.025 of the maximum (shipped network for L0 smoothing,
+    spread over all pixels, so that it seldom lifts one above 0.025 of the maximum (shipped network `l0_paper`,
     36 points in two photographs of half size, lambda 0.002, 0.02 and 0.2: intersection over union of the two fields
     0.99 on average, 0.83 at least). Frozen is the default because it alone is bounded by
     `theoretical_receptive_field`; the live gradient is the derivative of what the network computes, and at a
@@ -227,12 +227,10 @@ def effective_receptive_field(
     An operator's derivative takes its decisions as they are, such as which gradients L0 smoothing keeps; it exists
     wherever a small change of the picture does not change one.
 
-    The maximum lies mostly at the point itself (shipped network: in five of six fields), and with it the area depends
-    on how strongly the network passes on the pixel's own value. A residual network has to learn to cancel the image
-    that it adds: trained too little for a lambda, it leaves that peak high and the area small. So it is in the shipped
-    network for L0 smoothing, where the median area at non-edge points grows from 42 pixels at lambda 0.002 to 136 at
-    0.009 and falls to 90 at 0.2, while the number of pixels that hold half of the gradient (`half_area`) grows from
-    220 to 1110. ``notebooks/04_effective_receptive_field.ipynb`` measures this.
+    The maximum often lies at the point itself, and with it the area depends on how strongly the pixel's own value is
+    passed on. The number of pixels that hold half of the gradient (`half_area`) depends less on it. Both are in
+    results/receptive_fields.csv for L0 smoothing itself, `l0` and `l0_paper`:
+    ``notebooks/04_effective_receptive_field.ipynb`` shows them.
 
     References
     ----------

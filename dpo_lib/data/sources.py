@@ -231,7 +231,7 @@ def _check_limit(limit: int | None) -> None:
         raise ValueError(f"limit must be at least 1 (or None for all images), got {limit}")
 
 
-def load_images(folder: str | os.PathLike = "", limit: int | None = None) -> dict[str, np.ndarray]:
+def load_images(folder: str | os.PathLike = "", limit: int | None = None, *, every: int = 1) -> dict[str, np.ndarray]:
     """Images by name, as the notebooks take them: of a folder, or (folder empty) the embedded photographs.
 
     Parameters
@@ -239,6 +239,8 @@ def load_images(folder: str | os.PathLike = "", limit: int | None = None) -> dic
     folder : str or path
     limit : int, optional
         Only the first so many.
+    every : int
+        Of a folder only every n-th file, in string order.
 
     Returns
     -------
@@ -253,4 +255,7 @@ def load_images(folder: str | os.PathLike = "", limit: int | None = None) -> dic
     _check_limit(limit)
     if folder == "":
         return embedded_images(*list(EMBEDDED)[:limit])
-    return named_images(folder, limit=limit)[0]
+    if every < 1:
+        raise ValueError(f"every must be at least 1 (all images), got {every}")
+    files = image_files(folder)[::every] if every > 1 else folder
+    return named_images(files, root=folder, limit=limit)[0]

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -150,8 +150,7 @@ class Runner:
         images, files = training_images(self.images)
         rain = None if "derain" not in experiment.operators else "of pairs" if self.rain else "synthetic"
         operators = experiment.training_operators(rain_of_pairs(self.rain) if rain == "of pairs" else None)
-        entries = max(config.entries_per_image, -(-len(operators) // len(images)))  # one for each operator
-        config = replace(config, entries_per_image=entries)
+        config = _with_entries(config, operators, images)
         result = train(
             operators, images, config, out=folder, device=self.device, progress=self.progress,
             minutes=None if self.deadline is None else (self.deadline - time.monotonic()) / 60,
@@ -231,9 +230,13 @@ def trained_network(
     if id_ in EXPERIMENTS and (path := store.network(EXPERIMENTS[id_].networks[0])).exists():
         print(f"the network of the experiment {id_}, scale {store.name}")
         return load_network(path, device=device)
-    entries = max(config.entries_per_image, -(-len(as_operators(operators)) // len(images)))
-    run = output_folder() / "runs" / store.name / id_
-    return train(operators, images, replace(config, entries_per_image=entries), out=run, device=device).network
+    config, run = _with_entries(config, as_operators(operators), images), output_folder() / "runs" / store.name / id_
+    return train(operators, images, config, out=run, device=device).network
+
+
+def _with_entries(config: TrainConfig, operators: Sized, images: Sized) -> TrainConfig:
+    """With so many targets an image that every operator has at least one."""
+    return replace(config, entries_per_image=max(config.entries_per_image, -(-len(operators) // len(images))))
 
 
 def told_otherwise(network: ParameterizedNetwork, operator: str, told: str) -> Callable[..., torch.Tensor]:
