@@ -179,6 +179,37 @@ def test_too_few_entries_of_a_value_stay_apart():
     assert (batch.input * batch.value.float().view(-1, 1, 1, 1) - batch.target).abs().max() < 5e-3
 
 
+def test_a_crop_is_handed_to_several_operators():
+    settings = {"entries_per_image": 6, "crop": 20, "levels": 5, "progress": False}
+    bank = TargetBank(THREE, pictures(4), **settings, same_crop=3)
+    bank.fill()
+    alone = TargetBank(GAIN, pictures(4), **{**settings, "entries_per_image": 2})
+    assert {(e.image, e.change, float(e.value)) for e in bank.entries if e.operator.name == "gain"} == {
+        (entry.image, entry.change, float(entry.value)) for entry in alone.entries
+    }  # so that their kept targets serve both
+    shown = set()
+    for seed in range(8):
+        batch = bank.batch(6, seeded(seed))
+        for start in (0, 3):
+            rows = dict(zip(batch.operators[start : start + 3], range(start, start + 3), strict=True))
+            gain, half, noise = (rows[name] for name in ("gain", "half", "noise"))
+            assert torch.equal(batch.input[gain], batch.input[half])
+            assert torch.equal(batch.input[gain], batch.target[noise])
+            assert (batch.input[half] * 0.5 - batch.target[half]).abs().max() < 5e-3
+            assert (batch.input[gain] * float(batch.value[gain, 0]) - batch.target[gain]).abs().max() < 5e-3
+            shown.add(batch.input[gain].sum().item())
+    assert len(shown) == 16
+
+
+@pytest.mark.parametrize(
+    "change", [{"same_crop": 2}, {"entries_per_image": 4}, {"same_value": 2}, {"size": 9}, {"part": (0, 2)}]
+)
+def test_what_one_crop_for_several_operators_goes_with(change):
+    settings = {"entries_per_image": 3, "crop": 20, "progress": False, "same_crop": 3, **change}
+    with pytest.raises(ValueError, match=r"same_crop \(.\) must divide"):
+        TargetBank(THREE, pictures(4), **settings)
+
+
 def test_crops_begin_on_the_grid():
     bank = TargetBank(HALF, pictures(1), entries_per_image=8, crop=20, step=16, progress=False)
     bank.fill()

@@ -50,6 +50,7 @@ def test_every_scale_repeats_the_pixels_at_the_border():
         ({"ema": 1.0}, r"lie in \[0, 1\)"),
         ({"precision": "float8"}, "precision must be"),
         ({"optimizer": "sgd"}, "optimizer must be one of"),
+        ({"same_crop": 2}, r"divide every batch size \(\[3, 2\]\)"),
         ({"trained": "some"}, "trained must be one of"),
     ],
 )

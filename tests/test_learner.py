@@ -11,6 +11,7 @@ from dpo_lib.models import NetworkConfig
 from dpo_lib.operators import OPERATORS
 from dpo_lib.training import build_network, loss_of, resolve_precision
 from dpo_lib.training.bank import Batch
+from dpo_lib.training.config import Phase
 from dpo_lib.training.learner import LOG_FLOOR, WRAP_PX, Learner
 
 
@@ -66,6 +67,28 @@ def test_images_of_one_value_go_together_and_answer_as_apart():
             learner.network(image[None], float(value)) for image, value in zip(batch.input, batch.value, strict=True)
         ]
     assert torch.allclose(together, torch.cat(apart), atol=1e-5)
+
+
+@pytest.mark.parametrize("generated", ["norm(last)", "conv(last)", "conv(3)+norm(all)", "conv(all)", "conv(2).out"])
+def test_operators_share_what_comes_before_the_first_generated_layer(generated):
+    learner, batch = learner_and_batch({"gain": GAIN})
+    config = replace(learner.config, same_crop=2, phases=(Phase(1, 1, 40, 4),)).with_network(generated=generated)
+    learner = Learner({"gain": GAIN, "half": HALF}, config, torch.device("cpu"), None)
+    with torch.no_grad():
+        for parameter in learner.network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    names = ["gain", "half", "half", "gain"]
+    value = batch.value * torch.tensor([[1], [0], [0], [1]])
+    batch = batch._replace(input=batch.input[[0, 0, 1, 1]], operators=names, value=value)
+    together = learner.predict(batch)
+    code = learner.network.gamma_code(value, operator=names, batch=4)
+    rows = zip(batch.input.split(1), code.split(1), strict=True)
+    apart = torch.cat([learner.network.answer(image, own) for image, own in rows])
+    assert torch.allclose(together, apart, atol=1e-5) and not torch.allclose(together[0], together[1], atol=1e-3)
+    parameters = list(learner.network.parameters())
+    pairs = (torch.autograd.grad(answer.square().sum(), parameters, allow_unused=True) for answer in (together, apart))
+    for one, other in zip(*pairs, strict=True):
+        assert (one is None) == (other is None) and (one is None or torch.allclose(one, other, rtol=1e-3, atol=1e-3))
 
 
 def test_the_rim_of_a_crop_does_not_count():

@@ -31,6 +31,7 @@ TRAINING_HELP = {
     "bank_size": "at most so many targets",
     "value_levels": "train on so many equal steps of the range (0: any value)",
     "same_value": "images of a batch with one value",
+    "same_crop": "images of a batch that are one crop, for different operators",
     "recoloured": "share of the photographs whose channels are permuted and saturation is changed",
     "loss": "log_l2 or l2",
     "optimizer": "muon or adamw",
@@ -141,9 +142,10 @@ def config_of(given: argparse.Namespace) -> TrainConfig:
         names = {field.name for field in fields(config)} - {"scale", "network", "phases"}
         return {name: value for name, value in vars(given).items() if name in names and value is not None}
 
-    config = replace(SCALES[given.scale], **_tuples(changes(TrainConfig)))
+    settings = _tuples(changes(TrainConfig))
     if given.phases:
-        config = replace(config, phases=tuple(Phase.from_text(text) for text in given.phases))
+        settings["phases"] = tuple(map(Phase.from_text, given.phases))
+    config = replace(SCALES[given.scale], **settings)
     return config.with_network(**_tuples(changes(NetworkConfig)))
 
 

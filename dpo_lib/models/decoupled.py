@@ -13,7 +13,7 @@ from ..parameters import Parameter, Value
 from .base_network import BaseNetwork, channels_apart, channels_together
 from .network_config import NetworkConfig
 from .parameterized import ParameterizedNetwork
-from .single_layer import SingleLayerTuner
+from .single_layer import SingleLayerTuner, first_generated
 from .tiles import run
 from .weight_learning import WeightLearningNetwork
 
@@ -71,6 +71,14 @@ class DecoupledNetwork(ParameterizedNetwork):
     def answer(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W) and codes (B, codes) to images; equal codes generate their weights once."""
         return run(self.base_network, image, self.generate(code))
+
+    def answers(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """One image (1, 3, H, W) at every code (B, codes): (B, 3, H, W); layers before the first generated run once."""
+        base, learning = self.base_network, self.weight_learning_network
+        layer, _ = first_generated(learning.generated)
+        shared = base.advance(base.begin(image), dict(learning.fixed.items()), until=layer)
+        rows = (self.generate(row) for row in code.split(1))
+        return torch.cat([base.finish(image, base.advance(shared, weights)) for weights in rows])
 
     def tuner(self, image: torch.Tensor | np.ndarray) -> SingleLayerTuner:
         """Run once what does not depend on the parameters: ``net.tuner(image)(value)`` is ``net(image, value)``."""

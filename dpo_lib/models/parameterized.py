@@ -210,6 +210,10 @@ class ParameterizedNetwork(nn.Module):
         """Images (B, 3, H, W) and codes (B, codes) to images."""
         raise TypeError(f"{type(self).__name__} does not say how it answers")
 
+    def answers(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """One image (1, 3, H, W) at every code (B, codes): (B, 3, H, W)."""
+        return self.answer(image.expand(len(code), -1, -1, -1), code)
+
     def _answer(self, image: torch.Tensor, code: torch.Tensor, operator: str | Sequence[str] | None) -> torch.Tensor:
         """`answer`, channel by channel where the picture has colours and the operator was learned without."""
         names = [operator or self.operator] * len(image) if operator is None or isinstance(operator, str) else operator

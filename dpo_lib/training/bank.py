@@ -109,6 +109,9 @@ class TargetBank:
         Values are so many equal steps of the range (0: any number of it).
     same_value : int
         So many crops of a batch have the same operator and value, unless too few entries do.
+    same_crop : int
+        So many consecutive crops of a batch show the same place of a photograph to different operators. Divides
+        `entries_per_image`, the number of operators and every batch.
     values : sequence of float or None
         Train on these values only (each drawn equally often) instead of the whole range; for a single operator.
     recoloured : float
@@ -147,6 +150,7 @@ class TargetBank:
         torus: bool = False,
         levels: int = 0,
         same_value: int = 1,
+        same_crop: int = 1,
         values: Sequence[float] | None = None,
         recoloured: float = 0.0,
         seed: int = 0,
@@ -159,7 +163,8 @@ class TargetBank:
     ):
         self.operators = list(as_operators(operators).values())
         self.shrink, self.crop, self.step, self.torus = shrink, crop, step, torus
-        self.levels, self.same_value, self.seed, self.folder = levels, same_value, seed, folder
+        self.levels, self.same_value, self.same_crop = levels, same_value, same_crop
+        self.seed, self.folder = seed, folder
         self.value_columns = max(len(operator.parameters) for operator in self.operators)
         self.values = None if values is None else _chosen(values, self.operators)
         self.device, self.progress, self.recoloured = torch.device(device), progress, recoloured
@@ -178,6 +183,8 @@ class TargetBank:
                 f"{len(self.operators)} operators need at least as many entries, got {self.size}: "
                 "use more images, a larger entries_per_image or a larger bank_size"
             )
+        if same_crop > 1:
+            self._check_same_crop(entries_per_image, same_value, part)
         self.strata = strata if self.size >= strata else 1
         self.rank, self.count = part
         self.entries = [self._entry(index) for index in range(self.size)]
@@ -192,6 +199,15 @@ class TargetBank:
             raise ValueError(
                 f"{self.size} targets take about {needed / 1e9:.1f} GB, and {self.memory_bytes / 1e9:.1f} GB of memory "
                 "are set aside for them: name a folder that keeps them, or a smaller bank_size"
+            )
+
+    def _check_same_crop(self, entries_per_image: int, same_value: int, part: tuple[int, int]) -> None:
+        whole = {"entries_per_image": entries_per_image, "the number of operators": len(self.operators)}
+        wrong = [f"{name} ({number})" for name, number in whole.items() if number % self.same_crop]
+        if wrong or same_value > 1 or part[1] > 1 or self.size < len(self.images) * entries_per_image:
+            raise ValueError(
+                f"same_crop ({self.same_crop}) must divide {' and '.join(wrong) or ', '.join(whole)}, and goes with "
+                "same_value=1, one process, and no bank_size"
             )
 
     def fill(self, *, deadline: float | None = None, jobs: int = 1) -> None:
@@ -221,8 +237,9 @@ class TargetBank:
         inputs, targets, values, names = [], [], [], []
         leaders: dict[int, tuple[Entry, torch.Tensor]] = {}  # of the crops with one value, the first
         for position in range(self.rank, n, self.count):
-            choice, *place = draws[position].tolist()
-            entry = self.entries[self._drawn(position, choice)]
+            turn = position % self.same_crop
+            choice, *place = draws[position - turn].tolist()
+            entry = self.entries[self._next(self._drawn(position - turn, choice), turn)]
             own = seeded(seeds[position])
             value = self._value(entry.operator, own) if entry.operator.kind == "restoration" else entry.value
             leader, shared = leaders.setdefault(position % max(1, n // self.same_value), (entry, value))
@@ -265,6 +282,12 @@ class TargetBank:
         first = position % self.strata
         return first + self.strata * int(choice * -(-(self.size - first) // self.strata))
 
+    def _next(self, index: int, turns: int) -> int:
+        """The entry of the same photograph and place, so many operators further."""
+        turn, image = divmod(index, len(self.images))
+        first = turn - turn % self.same_crop
+        return (first + (turn + turns) % self.same_crop) * len(self.images) + image
+
     def _is_held(self, index: int) -> bool:
         return self.strata == 1 or index % self.count == self.rank
 
@@ -275,7 +298,8 @@ class TargetBank:
         """
         turn, image = divmod(index, len(self.images))
         operator = self.operators[(self.numbers[image] + turn) % len(self.operators)]
-        generator = seeded(self.seed, zlib.crc32(np.ascontiguousarray(self.images[image]).data), turn)
+        own = zlib.crc32(np.ascontiguousarray(self.images[image]).data)
+        generator = seeded(self.seed, own, turn // self.same_crop)
         flips = tuple((torch.rand(3, generator=generator) < 0.5).tolist())
         value = self._value(operator, generator)
         change = Change(flips)

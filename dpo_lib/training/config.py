@@ -18,7 +18,7 @@ DILATED = NetworkConfig()
 PYRAMID = NetworkConfig(base="pyramid", widths=(24, 48, 72, 96, 96), generated="conv(all)+norm(all)")
 
 
-WHOLE = ("steps", "entries_per_image", "value_levels", "same_value", "targets_seed", "seed")
+WHOLE = ("steps", "entries_per_image", "value_levels", "same_value", "same_crop", "targets_seed", "seed")
 REAL = ("learning_rate", "muon_learning_rate", "warmup", "weight_decay", "gradient_clip", "ema", "recoloured")
 
 
@@ -100,6 +100,9 @@ class TrainConfig:
     same_value : int
         So many images of a batch have the same operator and value, where there are as many, and share their generated
         weights: on a CPU a step then takes about half as long.
+    same_crop : int
+        So many images of a batch are one crop, handed to different operators: where only a late layer is generated,
+        all before it runs once for them. See `TargetBank` for what it must divide.
     recoloured : float
         Share of the targets whose photograph gets its channels in another order and 0.5 to 2 times its saturation
         before the operator runs.
@@ -130,6 +133,7 @@ class TrainConfig:
     bank_size: int | None = None
     value_levels: int = 64
     same_value: int = 2
+    same_crop: int = 1
     recoloured: float = 0.0
     targets_seed: int = 0
     values: tuple[float, ...] | None = None
@@ -163,6 +167,9 @@ class TrainConfig:
             problems.append("learning rates and gradient_clip must be positive, weight_decay not negative")
         if not (0 <= self.ema < 1 and 0 <= self.warmup < 1):
             problems.append(f"ema and warmup must lie in [0, 1), got {self.ema} and {self.warmup}")
+        if self.same_crop < 1 or any(phase.batch_size % self.same_crop for phase in self.phases):
+            sizes = [phase.batch_size for phase in self.phases]
+            problems.append(f"same_crop must be at least 1 and divide every batch size ({sizes}), got {self.same_crop}")
         if self.value_levels < 0 or self.value_levels == 1 or self.same_value < 1:
             problems.append(
                 f"value_levels must be 0 or at least 2 and same_value at least 1, got {self.value_levels} and "

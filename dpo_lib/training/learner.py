@@ -155,6 +155,10 @@ class Learner:
         names = batch.operators if self.joint else None
         code = self.network.gamma_code(value, operator=names, batch=len(batch.input), check_range=False)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            if self.config.same_crop > 1:
+                size = self.config.same_crop
+                shared = zip(batch.input[::size].split(1), code.split(size), strict=True)
+                return torch.cat([self.network.answers(image, own) for image, own in shared])
             if self.device.type != "cpu":
                 return self.network.answer(batch.input, code)
             groups: dict[tuple, list[int]] = {}

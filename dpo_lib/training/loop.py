@@ -224,6 +224,7 @@ class Banks:
                 crop=self.phase.crop,
                 levels=config.value_levels,
                 same_value=config.same_value,
+                same_crop=config.same_crop,
                 **self.crops,
                 values=config.values,
                 recoloured=config.recoloured,

@@ -229,6 +229,7 @@ TRAINING = {
     "bank_size": st.one_of(st.none(), COUNT),
     "value_levels": COUNT,
     "same_value": COUNT,
+    "same_crop": COUNT,
     "loss": st.sampled_from(["l2", "log_l2", "x"]),
     "optimizer": st.sampled_from(["muon", "adamw", "x"]),
     "learning_rate": NUMBERS,
