@@ -21,6 +21,7 @@ from .models.parameterized import ParameterizedNetwork
 from .models.pretrained import load_pretrained
 from .operators.operator import Operator
 from .parameters import Parameter, Value, as_gamma
+from .progress import progress_bar
 
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 
@@ -224,7 +225,7 @@ def apply_to_files(
     floats, and rounded at the end. Metadata is not copied; a camera's rotation mark is applied to the pixels.
     """
     done = Applied()
-    with tqdm(pairs, unit="photo", disable=not progress) as bar:
+    with progress_bar(pairs, unit="photo", progress=progress) as bar:
         for source, target in bar:
             bar.set_postfix_str(printable(source.name))
             try:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from . import metrics
 from .images import as_batch
 from .operators.cached import kept_targets
 from .operators.operator import Operator
+from .progress import progress_bar
 from .randomness import seeded
 from .text import format_table
 
@@ -85,7 +85,7 @@ def evaluate(
     if len(getattr(network, "operators", ())) > 1:
         keywords["operator"] = operator.name
     operator, rows = kept_targets(operator, targets), []
-    bar = tqdm(total=len(images) * len(values), desc=operator.name, unit="image", disable=not progress)
+    bar = progress_bar(total=len(images) * len(values), desc=operator.name, unit="image", progress=progress)
     for number, (name, given) in enumerate(images.items()):
         tensors = [tensor.to(device) for tensor in _as_tensors(name, given, operator)]
         for value in values:

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
+from .progress import Printed, is_printed, log
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -68,7 +70,9 @@ def child_processes(jobs: int, *, threads: int) -> Iterator[ProcessPoolExecutor]
     They end with the block, at once if an exception ends it, and when the parent is killed.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads' locks
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(threads,))
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_begin, initargs=(threads, log.level, is_printed())
+    )
     try:
         yield pool
     except BaseException:
@@ -82,7 +86,7 @@ def child_processes(jobs: int, *, threads: int) -> Iterator[ProcessPoolExecutor]
     pool.shutdown()
 
 
-def _begin(threads: int) -> None:
+def _begin(threads: int, level: int, prints: bool) -> None:
     """In a child: the parent alone answers Ctrl-C, and its end is the child's."""
     import torch
 
@@ -90,6 +94,9 @@ def _begin(threads: int) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    log.setLevel(level)
+    if prints:
+        log.addHandler(Printed())
     sys.path.append(os.getcwd())  # where operators of your own lie
 
 

@@ -190,7 +190,7 @@ def test_minutes_stop_and_the_same_command_continues(folder, monkeypatch, capsys
     assert runner.state(experiment) == (State.TRAINED, "not measured")
 
 
-def test_measuring_continues_where_it_was_stopped(folder, monkeypatch, capsys):
+def test_measuring_continues_where_it_was_stopped(folder, monkeypatch, caplog):
     experiment, seen = EXPERIMENTS["table1/l0/numerous"], []
 
     def evaluate_and_stop(*args, values, **settings):
@@ -200,7 +200,7 @@ def test_measuring_continues_where_it_was_stopped(folder, monkeypatch, capsys):
 
     monkeypatch.setattr("dpo_lib.experiments.run.evaluate", evaluate_and_stop)
     assert runner_of(folder, deadline=1e8).run(experiment) == State.STOPPED
-    assert "trained, not measured to the end" in capsys.readouterr().out and len(seen) == 2
+    assert "trained, not measured to the end" in caplog.text and len(seen) == 2
     assert runner_of(folder).run(experiment) == State.FINISHED
     assert tuple(seen) == VALUES["l0"]
 

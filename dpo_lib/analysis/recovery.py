@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from ..images import AnyImage, as_batch
 from ..models.base_network import INPUT_RANGE, MINIMUM_SIZE
 from ..models.parameterized import ParameterizedNetwork
 from ..models.pretrained import load_pretrained
 from ..operators.own import operators_of
+from ..progress import progress_bar
 
 NETWORKS = ("l0", "wls", "rtv", "rgf", "wmf", "llf")
 RIM = 8  # pixels of the window that are not compared: what lies beyond it is unknown
@@ -109,12 +109,13 @@ def recover(
 
     through = {name: functools.partial(network, operator=name) for name, network in owners.items()}
     first = {}
-    for name, network in tqdm(through.items(), desc="recover", unit="operator", disable=not progress):
+    for name, network in progress_bar(through.items(), desc="recover", unit="operator", progress=progress):
         grid = itertools.product(np.linspace(0, 1, STARTS).tolist(), repeat=len(owners[name].operators[name]))
         with torch.no_grad():
             first[name] = min((float(error(u, name, network)), u) for u in grid)
     rows: list[Recovered] = []
-    for name in tqdm(sorted(first, key=first.__getitem__), desc="refine", unit="operator", disable=not progress):
+    best = sorted(first, key=first.__getitem__)
+    for name in progress_bar(best, desc="refine", unit="operator", progress=progress):
         (least, u), refined, bounds = first[name], len(rows) < CANDIDATES, [(0, 1)] * len(first[name][1])
         if refined and u:
             best = minimize(with_slope, u, (name, through[name]), jac=True, bounds=bounds, options=SEARCH)

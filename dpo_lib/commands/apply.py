@@ -14,8 +14,9 @@ from ..apply import FORMATS, apply_to_files, image_function, output_paths
 from ..files import writable_folder
 from ..models.pretrained import load_any
 from ..operators.own import find_operator
+from ..progress import log
 from ..records import device_name
-from .parser import Parser, command
+from .parser import Parser, add_quiet, command
 
 
 @command("what is written is whole")
@@ -27,9 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     function, description = image_function(what, given.value, task=given.task)
     pairs = output_paths(given.photographs, given.out, file_format=given.format, overwrite=given.overwrite)
     out = writable_folder(given.out, apart_from=given.photographs)
-    print(f"{description}, {len(pairs)} photograph(s)", flush=True)
+    log.info("%s, %d photograph(s)", description, len(pairs))
     done = apply_to_files(function, pairs, device=given.device, progress=True)
-    print(f"wrote {len(done.written)} of {len(pairs)} to {out}" + (f", skipped {len(done.failed)}" * bool(done.failed)))
+    skipped = f", skipped {len(done.failed)}" if done.failed else ""
+    log.info("wrote %d of %d to %s%s", len(done.written), len(pairs), out, skipped)
     return 1 if done.failed else 0
 
 
@@ -52,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--format", choices=FORMATS, default="png", help="of the results (default: png, which loses nothing)")
     add("--overwrite", action="store_true", help="replace results of an earlier run (never a photograph of yours)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: cpu)")
+    add_quiet(parser)
     return parser
 
 

@@ -12,8 +12,9 @@ from ..models.base_network import MINIMUM_SIZE
 from ..models.pretrained import load_any
 from ..operators.operator import Operator
 from ..operators.own import find_operator, operators_of
+from ..progress import log
 from ..records import device_name, provenance, write_rows
-from .parser import Parser, at_least_one, command
+from .parser import Parser, add_quiet, at_least_one, command
 
 
 @command("nothing was written, the same command begins anew")
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--operator", nargs="+", help="which (default: all), or your own as module:function")
     parser.add_argument("--targets", help="folder that keeps the operators' answers for the next network")
     parser.add_argument("--seed", type=int, default=0)
+    add_quiet(parser)
     given = parser.parse_args(arguments)
     out = writable_file(given.out, apart_from=[given.images])
     if out.suffix.lower() == ".json":
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for operator, rows in zip(operators, tables, strict=True):
         print(f"{operator.title}\n{format_table(summarise(rows))}")
     skipped = len(paths) - len(files)
-    print(f"wrote {out}" + f", skipped {skipped} of {len(paths)} images" * bool(skipped))
+    log.info("wrote %s%s", out, f", skipped {skipped} of {len(paths)} images" * bool(skipped))
     return 1 if skipped else 0
 
 

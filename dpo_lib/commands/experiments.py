@@ -21,9 +21,10 @@ from ..experiments.catalogue import Experiment, find, with_owners
 from ..experiments.collect import collect
 from ..experiments.run import Runner
 from ..experiments.store import State, Store
+from ..progress import log
 from ..records import device_name, project_folder
 from ..training.config import SCALES, Phase
-from .parser import Parser, command
+from .parser import Parser, add_quiet, command
 
 
 @command()
@@ -82,11 +83,11 @@ def _run(given) -> int:
     chosen = find(given.ids)
     again = {entry.id for entry in chosen if given.again and store.has_networks(entry)}
     todo = [entry for entry in with_owners(chosen) if entry.id in again or runner.state(entry)[0] != State.FINISHED]
-    print(f"{len(todo)} to run ({len(chosen)} chosen), scale {given.scale}, on {given.device}", flush=True)
+    log.info("%d to run (%d chosen), scale %s, on %s", len(todo), len(chosen), given.scale, given.device)
     outcomes = runner.run_all(todo, jobs=given.jobs)
     for state in (State.STOPPED, State.FAILED):
         if ids := [id_ for id_, outcome in outcomes.items() if outcome == state]:
-            print(f"{state.value}: {', '.join(ids)}", flush=True)
+            log.warning("%s: %s", state.value, ", ".join(ids))
     return 1 if State.FAILED in outcomes.values() else 3 if State.STOPPED in outcomes.values() else 0
 
 
@@ -110,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     def add_command(function, about: str, ids: str | None = None):
         added = commands.add_parser(function.__name__[1:], help=about)
         added.set_defaults(command=function)
+        if function is _run:
+            add_quiet(added)
         if ids:
             about = "an id, the beginning of ids (table1/l0), or a pattern ('*/wls/*')"
             added.add_argument("ids", nargs=ids, metavar="ID", help=about)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..processes import interruptible
+from ..progress import log, printed_messages
 from ..text import nearest
 
 Main = Callable[..., int]
@@ -27,7 +29,7 @@ def command(after: str = "the same command continues") -> Callable[[Main], Main]
         @functools.wraps(main)
         def guarded(arguments: Sequence[str] | None = None) -> int:
             try:
-                with interruptible():
+                with interruptible(), printed_messages():
                     return main(arguments)
             except (ValueError, OSError, ArithmeticError, MemoryError, ModuleNotFoundError) as error:
                 print(f"error: {error}", file=sys.stderr)
@@ -92,6 +94,19 @@ class Parser(argparse.ArgumentParser):
         what = f"{action.option_strings[0]} knows no value" if action.option_strings else "unknown command"
         message = f"{what} {str(value)!r}{nearest(str(value), known)}, choose from {', '.join(known)}"
         raise argparse.ArgumentError(None, message)
+
+
+class Quiet(argparse.Action):
+    """``--quiet``: raise the logger's level, until the command ends."""
+
+    def __call__(self, *_: object) -> None:
+        """As soon as the option is read."""
+        log.setLevel(logging.WARNING)
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Give a command that takes long the option ``--quiet``."""
+    parser.add_argument("--quiet", action=Quiet, nargs=0, help="no progress bars, and no messages but of what failed")
 
 
 def at_least_one(text: str) -> int:

@@ -19,11 +19,12 @@ from ..models.pretrained import load_any
 from ..operators.operator import Operator
 from ..operators.own import find_operator
 from ..parameters import Parameter
+from ..progress import log
 from ..records import device_name
 from ..training.card import save_run
 from ..training.config import SCALES, Phase, TrainConfig
 from ..training.trainers import train
-from .parser import Parser, at_least_one, command, positive
+from .parser import Parser, add_quiet, at_least_one, command, positive
 
 TRAINING_HELP = {
     "steps": "optimiser steps",
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sources = {operator.name: word for operator, word in zip(operators, given.operator, strict=True) if ":" in word}
     facts |= {"sources": sources} if sources else {}
     path = save_run(out, result, config, files=files, images=len(images), **facts)
-    print(f"{result.steps} of {config.steps} steps; wrote {path}")
+    log.info("%d of %d steps; wrote %s", result.steps, config.steps, path)
     return 0
 
 
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=at_least_one, default=os.cpu_count(), help=about)
     add_settings(parser.add_argument_group("changes to the scale's settings"), TrainConfig, TRAINING_HELP)
     add_settings(parser.add_argument_group("changes to the network"), NetworkConfig, NETWORK_HELP)
+    add_quiet(parser)
     return parser
 
 

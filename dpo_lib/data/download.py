@@ -11,6 +11,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..progress import progress_bar
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -118,8 +120,6 @@ class _ResumingDownloader:
         os.replace(self.part, output_file)
 
     def _fetch(self, url: str) -> None:
-        from tqdm.auto import tqdm
-
         done = self.part.stat().st_size if self.part.exists() else 0
         request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
         try:
@@ -133,9 +133,8 @@ class _ResumingDownloader:
             goes_on = done and reply.status == 206
             length = reply.headers.get("Content-Length")
             total = None if length is None else int(length) + (done if goes_on else 0)
-            bar = tqdm(
-                total=total, initial=done if goes_on else 0, unit="B", unit_scale=True, disable=not self.progress
-            )
+            settings = {"total": total, "initial": done if goes_on else 0, "unit": "B", "unit_scale": True}
+            bar = progress_bar(progress=self.progress, **settings)
             with open(self.part, "ab" if goes_on else "wb") as file, bar:
                 while block := reply.read(1 << 20):
                     file.write(block)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import time
 import warnings
 from collections.abc import Callable, Sequence, Sized
@@ -24,6 +25,7 @@ from ..models.transfer import base_at_mid_range
 from ..operators.operator import Operators, as_operators
 from ..parameters import Value
 from ..processes import child_processes
+from ..progress import log
 from ..records import device_name, output_folder, project_folder, provenance, read_json, write_json, write_rows
 from ..text import duration
 from ..training.card import described, save_run
@@ -94,7 +96,7 @@ class Runner:
         def note(entry: Entry, state: State) -> None:
             outcomes[entry.id] = state
             left = (time.monotonic() - start) / len(outcomes) * (len(entries) - len(outcomes))
-            print(f"{len(outcomes)} of {len(entries)} done, at this pace {duration(left)} to go", flush=True)
+            log.info("%d of %d done, at this pace %s to go", len(outcomes), len(entries), duration(left))
 
         with child_processes(jobs, threads=max(1, torch.get_num_threads() // jobs)) as pool:
             for entry, state in zip(apart, pool.map(replace(self, progress=False).run, apart), strict=True):
@@ -107,7 +109,7 @@ class Runner:
     def run(self, entry: Entry) -> State:
         """Run one experiment, write its record, and say what came of it."""
         start, state = time.monotonic(), State.FAILED
-        print(f"{entry.id}: begun", flush=True)
+        log.info("%s: begun", entry.id)
         try:
             self._check_time("not begun")
             with contextlib.ExitStack() as held:
@@ -120,7 +122,8 @@ class Runner:
             state, detail = State.STOPPED, str(error)
         except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
             detail = str(error)
-        print(f"{entry.id}: {state.value}, {detail} ({time.monotonic() - start:.0f} s)", flush=True)
+        level = logging.WARNING if state == State.FAILED else logging.INFO
+        log.log(level, "%s: %s, %s (%.0f s)", entry.id, state.value, detail, time.monotonic() - start)
         return state
 
     def _record(self, entry: Entry) -> dict:

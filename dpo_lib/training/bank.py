@@ -23,7 +23,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm.auto import tqdm
 
 from ..checks import as_numbers
 from ..images import shrink_image, to_tensor
@@ -31,6 +30,7 @@ from ..operators.cached import kept_targets
 from ..operators.operator import Operator, Operators, as_operators
 from ..parameters import as_gamma
 from ..processes import child_processes
+from ..progress import progress_bar
 from ..randomness import seeded
 
 MEMORY_SHARE = 0.25  # of the machine's memory, that targets may take
@@ -219,7 +219,7 @@ class TargetBank:
         held = [entry for index, entry in enumerate(self.entries) if self._is_held(index)]
         todo = [entry for entry in held if entry.operator.kind == "filter"]
         names = "+".join(operator.name for operator in self.operators)
-        bar = tqdm(total=len(todo), desc=f"{names}: targets", unit="image", disable=not self.progress, leave=False)
+        bar = progress_bar(total=len(todo), desc=f"{names}: targets", unit="image", progress=self.progress, leave=False)
         room = self.memory_bytes
         for entry, target in self._targets(todo, jobs):
             if room >= target.nbytes:

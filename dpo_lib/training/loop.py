@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from ..files import locked, writable_folder
 from ..images import as_batch
 from ..models.parameterized import ParameterizedNetwork
 from ..operators.operator import Operators, as_operators
 from ..processes import signals_wait
+from ..progress import progress_bar
 from ..randomness import seeded
 from .bank import TargetBank
 from .checkpoints import RunLog, identity, load_checkpoint, save_checkpoint
@@ -137,7 +137,7 @@ def _run(
     start, last_checkpoint = time.monotonic() - state["seconds"], time.monotonic()
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     title = "+".join(learner.operators)
-    bar = tqdm(total=config.steps, initial=state["step"], desc=title, unit="step", disable=not banks.progress)
+    bar = progress_bar(total=config.steps, initial=state["step"], desc=title, unit="step", progress=banks.progress)
     try:
         while (step := state["step"]) < config.steps:
             bank = banks.at(step, deadline)
