@@ -76,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
         images, files = embedded_images(*PHOTOGRAPHS), []
     networks, rows = [load_pretrained(name) for name in NETWORKS], []
     cases = [(image, name, part) for image in images for name in given.operators for part in given.parts]
+    facts = {"images": list(images), "every": given.every, "side": given.side, "tries": TRIES, "shrink": SHRINK}
+    facts = provenance(command="benchmarks/recover.py", **facts, files=files)  # of the checkout before it has new rows
     for image, name, part in tqdm(cases, unit="picture"):
         operator = OPERATORS[name]
         photograph = shrink_image(to_tensor(images[image]).float(), SHRINK)
@@ -101,8 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
             }
         )
         if given.out:
-            facts = {"images": list(images), "every": given.every, "side": given.side, "tries": TRIES, "shrink": SHRINK}
-            write_rows(given.out, rows, facts=provenance(command="benchmarks/recover.py", **facts, files=files))
+            write_rows(given.out, rows, facts=facts)
     print(format_table(summary(rows), significant=3))
     return rows
 
