@@ -15,6 +15,7 @@ SPELLINGS = {
     "conv(4).in": ["conv4"],
     "conv(8).out": ["conv8"],
     "norm(2)+conv(3)": ["norm2", "conv3"],
+    "norm(2)+conv(3-5)+conv(10-10)": ["norm2", "conv3", "conv4", "conv5", "conv10"],
     "none": [],
 }
 
@@ -50,7 +51,9 @@ def test_gradients_reach_both_networks(where, code):
 
 
 def test_wrong_words_for_what_is_generated():
-    for where in ("conv", "conv(11)", "norm(10)", "norm(3).in", "conv(all).out", "conv(0)", ""):
+    single = ("conv", "conv(11)", "norm(10)", "norm(3).in", "conv(all).out", "conv(0)", "")
+    several = ("conv(5-3)", "conv(1-11)", "norm(9-10)", "conv(all-3)", "conv(last-3)", "conv(2-3).in", "conv(2-)")
+    for where in single + several:
         with pytest.raises(ValueError, match="generated must be"):
             joint(generated=where)
 

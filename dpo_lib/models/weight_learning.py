@@ -41,8 +41,9 @@ def generated_tensors(where: str, layers: Sequence[Convolution]) -> tuple[Genera
     Parameters
     ----------
     where : str
-        "conv(all)", "norm(all)", "conv(19)", "norm(7)", "norm(last)", "conv(19).in" (the slice of the first input
-        channel), "conv(19).out" (of the first output channel), several joined by "+", or "none".
+        "conv(all)", "norm(all)", "conv(19)", "norm(7)", "norm(last)", "conv(2-5)" (four layers), "conv(19).in" (the
+        slice of the first input channel), "conv(19).out" (of the first output channel), several joined by "+", or
+        "none".
     layers : sequence of Convolution
 
     Raises
@@ -53,25 +54,25 @@ def generated_tensors(where: str, layers: Sequence[Convolution]) -> tuple[Genera
     Examples
     --------
     >>> from dpo_lib.models import dilated_layers
-    >>> [tensor.name for tensor in generated_tensors("norm(19)+conv(20)", dilated_layers())]
-    ['norm19', 'conv20']
+    >>> [tensor.name for tensor in generated_tensors("norm(18-19)+conv(20)", dilated_layers())]
+    ['norm18', 'norm19', 'conv20']
     """
     if where == "none":
         return ()
     tensors: list[Generated] = []
     for word in where.split("+"):
-        match = re.fullmatch(r"(conv|norm)\((all|last|\d+)\)(?:\.(in|out))?", word.strip())
-        kind, number, part = match.groups("") if match else ("", "", "")
+        match = re.fullmatch(r"(conv|norm)\((all|last|\d+)(?:-(\d+))?\)(?:\.(in|out))?", word.strip())
+        kind, number, end, part = match.groups("") if match else ("", "0", "", "")
         count = len(layers) - (kind == "norm")
-        number = str(count) if number == "last" else number
-        bad = not match or (part and (kind == "norm" or number == "all"))
-        if bad or (number != "all" and not 1 <= int(number) <= count):
+        first = 1 if number == "all" else count if number == "last" else int(number)
+        last = int(end or (count if number == "all" else first))
+        several, named = number == "all" or end, number in ("all", "last")
+        if (part and (kind == "norm" or several)) or (end and named) or not 1 <= first <= last <= count:
             raise ValueError(
-                f"generated must be conv(all), norm(all), conv(k), conv(k).in, conv(k).out, norm(k) with k up to "
-                f"{len(layers)} (norm: {len(layers) - 1}), several joined by +, or none, got {where!r}"
+                f"generated must be conv(all), norm(all), conv(k), conv(k-l), conv(k).in, conv(k).out, norm(k) with k "
+                f"up to {len(layers)} (norm: {len(layers) - 1}), several joined by +, or none, got {where!r}"
             )
-        numbers = range(1, count + 1) if number == "all" else [int(number)]
-        tensors += [Generated(kind, k, part) for k in numbers]
+        tensors += [Generated(kind, k, part) for k in range(first, last + 1)]
     return tuple(tensors)
 
 
