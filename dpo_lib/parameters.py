@@ -74,6 +74,15 @@ class Parameter:
             object.__setattr__(self, "default", float(round(middle)) if self.sampling == "integer" else middle)
         object.__setattr__(self, "test_values", tuple(self.test_values) or (self.low, self.default, self.high))
 
+    @property
+    def label(self) -> str:
+        """Name and unit, as axes have it.
+
+        >>> Parameter("sigma_s", 1, 10, unit="px").label
+        'sigma_s [px]'
+        """
+        return f"{self.name} [{self.unit}]" if self.unit else self.name
+
     def sample(self, n: int, generator: torch.Generator, *, levels: int = 0) -> torch.Tensor:
         """Draw `n` values with the CPU `generator`: tensor (n,), float64.
 

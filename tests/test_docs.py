@@ -15,13 +15,24 @@ PAGES = [page for page in PAGES if "reference" not in page.parts]
 
 
 def measured(name):
-    """Mean of all rows, the untouched picture's, and 1.96 standard errors over the images."""
+    """The untouched picture's mean, the network's, over operators, and 1.96 standard errors over the images."""
     with (ROOT / "results" / "shipped" / f"{name}.csv").open() as file:
         rows = list(csv.DictReader(file))
-    images = {row["image"] for row in rows}
-    means = [np.mean([float(row["psnr_db"]) for row in rows if row["image"] == image]) for image in images]
-    ours, untouched = (np.mean([float(row[key]) for row in rows]) for key in ("psnr_db", "input_psnr_db"))
-    return f"{untouched:.2f}", f"{ours:.2f} ± {1.96 * np.std(means, ddof=1) / len(means) ** 0.5:.2f}"
+    operators = list(dict.fromkeys(row["operator"] for row in rows))
+    by_image = {operator: {} for operator in operators}
+    for row in rows:
+        by_image[row["operator"]].setdefault(row["image"], []).append((row["psnr_db"], row["input_psnr_db"]))
+    means = {
+        operator: {image: np.mean(np.array(pairs, float), axis=0) for image, pairs in images.items()}
+        for operator, images in by_image.items()
+    }
+    ours, untouched = np.mean([np.mean(list(images.values()), axis=0) for images in means.values()], axis=0)
+    variance = 0.0
+    for shown in {tuple(images) for images in means.values()}:  # operators measured on the same images vary together
+        alike = [operator for operator in operators if tuple(means[operator]) == shown]
+        together = [np.mean([means[operator][image][0] for operator in alike]) for image in shown]
+        variance += (len(alike) / len(operators)) ** 2 * np.var(together, ddof=1) / len(shown)
+    return f"{untouched:.2f}", f"{ours:.2f} ± {1.96 * variance**0.5:.2f}"
 
 
 def test_the_readmes_table_is_that_of_the_results():

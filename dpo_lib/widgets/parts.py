@@ -20,9 +20,8 @@ SHORT_LABELS = {"description_width": "auto"}
 
 def parameter_slider(parameter: Parameter) -> ipywidgets.ValueWidget:
     """The slider that fits a parameter: logarithmic, linear, or over whole numbers."""
-    label = f"{parameter.name} [{parameter.unit}]" if parameter.unit else parameter.name
     layout = ipywidgets.Layout(width="520px")
-    common = {"description": label, "continuous_update": True, "layout": layout, "style": LABELS}
+    common = {"description": parameter.label, "continuous_update": True, "layout": layout, "style": LABELS}
     low, high = parameter.low, parameter.high
     if parameter.sampling == "log":
         return ipywidgets.FloatLogSlider(
