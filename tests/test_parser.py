@@ -1,8 +1,11 @@
 """The argument parser: a slip in an option's, a command's or a choice's name."""
 
+import signal
+
 import pytest
 
-from dpo_lib.commands.parser import Parser
+from dpo_lib.commands.parser import Parser, command
+from dpo_lib.processes import Interrupted
 from dpo_lib.text import nearest
 
 
@@ -52,3 +55,15 @@ def test_sub_commands(capsys):
     assert "unknown option --agian (did you mean --again?): dpo run --help" in refused(parser, capsys, "run", "--agian")
     assert "unknown command 'rnu' (did you mean run?)" in refused(parser, capsys, "rnu", "--again")
     assert nearest("--out", ["--output"]) == " (did you mean --output?)"
+
+
+def test_an_interruption_while_a_class_is_made(capsys):
+    class Field:
+        def __set_name__(self, owner, name):
+            raise Interrupted(signal.SIGTERM)
+
+    @command("go on")
+    def main(arguments=None):
+        type("Made", (), {"field": Field()})
+
+    assert main() == 143 and "interrupted: go on" in capsys.readouterr().err

@@ -44,7 +44,7 @@ def test_a_notebook_shows_the_experiments_network_or_trains_one(tmp_path, monkey
     assert torch.allclose(shown(image, 0.02), alone(image, 0.02), atol=0.01)  # kept in 16 bits
 
 
-def test_what_failed_beside_others_is_tried_again_alone(tmp_path, monkeypatch, capsys):
+def test_what_failed_beside_others_is_tried_again_alone(tmp_path, monkeypatch, caplog):
     entries, calls = find(["table1/l0/0.02", "table1/l0/0.2", "table5/times"]), []
 
     def attempt(self, entry):
@@ -54,11 +54,12 @@ def test_what_failed_beside_others_is_tried_again_alone(tmp_path, monkeypatch, c
     pool = types.SimpleNamespace(map=map)
     monkeypatch.setattr(run, "child_processes", lambda *_, **__: contextlib.nullcontext(pool))
     monkeypatch.setattr(Runner, "run", attempt)
-    outcomes = Runner(Store(tmp_path, "smoke"), images=("x",)).run_all(entries, jobs=2)
+    with caplog.at_level("INFO", "dpo_lib"):
+        outcomes = Runner(Store(tmp_path, "smoke"), images=("x",)).run_all(entries, jobs=2)
     assert set(outcomes.values()) == {State.FINISHED} and len(outcomes) == 3
     beside, alone = (
         [("table1/l0/0.02", False), ("table1/l0/0.2", False)],
         [("table1/l0/0.2", True), ("table5/times", True)],
     )
     assert calls == beside + alone
-    assert "3 of 3 done, at this pace 0 s to go" in capsys.readouterr().out
+    assert "3 of 3 done, at this pace 0 s to go" in caplog.text

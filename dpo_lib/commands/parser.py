@@ -34,14 +34,16 @@ def command(after: str = "the same command continues") -> Callable[[Main], Main]
             except (ValueError, OSError, ArithmeticError, MemoryError, ModuleNotFoundError) as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 2
-            except RuntimeError as error:
+            except (RuntimeError, KeyboardInterrupt) as error:
+                # Python before 3.12 makes a RuntimeError of what is raised while a class is made, as in a late import
+                stop = error.__cause__ if isinstance(error, RuntimeError) else error
+                if isinstance(stop, KeyboardInterrupt):
+                    print(f"interrupted: {f'{stop}, ' * bool(stop.args)}{after}", file=sys.stderr)
+                    return getattr(stop, "code", 130)
                 if "memory" not in str(error):
                     raise
                 print("error: memory is too short: choose smaller pictures, batches or networks", file=sys.stderr)
                 return 2
-            except KeyboardInterrupt as stop:
-                print(f"interrupted: {f'{stop}, ' * bool(stop.args)}{after}", file=sys.stderr)
-                return getattr(stop, "code", 130)
 
         return guarded
 
