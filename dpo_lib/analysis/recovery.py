@@ -114,8 +114,8 @@ def recover(
         with torch.no_grad():
             first[name] = min((float(error(u, name, network)), u) for u in grid)
     rows: list[Recovered] = []
-    best = sorted(first, key=first.__getitem__)
-    for name in progress_bar(best, desc="refine", unit="operator", progress=progress):
+    nearest = sorted(first, key=first.__getitem__)
+    for name in progress_bar(nearest, desc="refine", unit="operator", progress=progress):
         (least, u), refined, bounds = first[name], len(rows) < CANDIDATES, [(0, 1)] * len(first[name][1])
         if refined and u:
             best = minimize(with_slope, u, (name, through[name]), jac=True, bounds=bounds, options=SEARCH)

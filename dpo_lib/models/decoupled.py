@@ -75,7 +75,7 @@ class DecoupledNetwork(ParameterizedNetwork):
     def answers(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """One image (1, 3, H, W) at every code (B, codes): (B, 3, H, W); layers before the first generated run once."""
         base, learning = self.base_network, self.weight_learning_network
-        layer, _ = first_generated(learning.generated)
+        layer = first_generated(learning.generated)[0] if learning.generated else len(base.convolutions)
         shared = base.advance(base.begin(image), dict(learning.fixed.items()), until=layer)
         rows = (self.generate(row) for row in code.split(1))
         return torch.cat([base.finish(image, base.advance(shared, weights)) for weights in rows])

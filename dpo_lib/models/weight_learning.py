@@ -64,10 +64,10 @@ def generated_tensors(where: str, layers: Sequence[Convolution]) -> tuple[Genera
         match = re.fullmatch(r"(conv|norm)\((all|last|\d+)(?:-(\d+))?\)(?:\.(in|out))?", word.strip())
         kind, number, end, part = match.groups("") if match else ("", "0", "", "")
         count = len(layers) - (kind == "norm")
-        first = 1 if number == "all" else count if number == "last" else int(number)
-        last = int(end or (count if number == "all" else first))
-        several, named = number == "all" or end, number in ("all", "last")
-        if (part and (kind == "norm" or several)) or (end and named) or not 1 <= first <= last <= count:
+        named = {"all": (1, count), "last": (count, count)}
+        first, last = named.get(number) or (int(number), int(end or number))
+        bad = (end and number in named) or (part and (kind == "norm" or number == "all" or end))
+        if bad or not 1 <= first <= last <= count:
             raise ValueError(
                 f"generated must be conv(all), norm(all), conv(k), conv(k-l), conv(k).in, conv(k).out, norm(k) with k "
                 f"up to {len(layers)} (norm: {len(layers) - 1}), several joined by +, or none, got {where!r}"
