@@ -14,7 +14,7 @@ from dpo_lib.training import build_network
 
 @pytest.mark.parametrize("changes", [
     {"model": "film"}, {"generated": "norm(last)"}, {"generated": "conv(9).in"}, {"generated": "conv(9).out"},
-    {"hidden": 5}, {"trunk": (6, 2)}, {"model": "base_only"},
+    {"hidden": 5}, {"trunk": (6, 2)}, {"model": "base_only"}, {"output": "gate", "trunk": (6, 2)},
 ])  # fmt: skip
 def test_beginning_in_the_middle_of_another_networks_range(changes):
     """Every form begins with the same function for every value and operator: the given network's at code zero."""
@@ -31,6 +31,15 @@ def test_beginning_in_the_middle_of_another_networks_range(changes):
         copy_weights(net, initial)
         for name, value in (("gain", 0.9), ("half", None), ("noise", [0.05, 0.05])):
             assert torch.allclose(net(image, value, operator=name), wanted, atol=1e-5)
+
+
+def test_a_gate_begins_closed():
+    first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network.eval()
+    net = build_network(GAIN, TINY.with_network(output="gate")).eval()
+    copy_weights(net, first)
+    image = to_tensor(pictures()[0]).float()
+    for value in (0.2, 0.9):
+        assert torch.allclose(net(image, value), first(image, value), atol=1e-6)
 
 
 def test_a_network_with_input_channels_begins_with_the_others_kernels():
