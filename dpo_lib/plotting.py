@@ -347,7 +347,13 @@ def network_diagram(networks: Mapping[str, ParameterizedNetwork], *, width: floa
             level -= layer.shuffles
         last, middle = len(centres) + 1, (len(centres) + 1) / 2
         entry = "image" + (" as\n2x2 pixels" if base.unshuffles else "\nand edges")
-        answer = {"residual": "\n+ image", "direct": "", "gate": "\n+ image x (1 + gate)"}[base.output]
+        entry += "\nand ranks" if base.equalised else ""
+        answer = {
+            "residual": "\n+ image",
+            "direct": "",
+            "gain": "\n+ image x (1 + gain)",
+            "gate": "\n+ image x (1 + gate)",
+        }[base.output]
         axis.text(0, centres[0][1], entry, ha="right", va="center", fontsize=8)
         axis.text(last, 0, "answer" + answer, ha="left", va="center", fontsize=8)
         axis.plot(*zip(*centres, strict=True), color="0.7", linewidth=0.8, zorder=0)

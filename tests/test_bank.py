@@ -6,6 +6,7 @@ import torch
 from tiny_runs import GAIN, HALF, THREE, pictures
 
 from dpo_lib.images import shrink_image, to_tensor
+from dpo_lib.models.base_network import with_ranks
 from dpo_lib.operators import OPERATORS
 from dpo_lib.randomness import seeded
 from dpo_lib.training.bank import Change, TargetBank
@@ -43,6 +44,17 @@ def test_bank_holds_exact_pairs():
         assert (entry.target.float() / 255 - expected.clamp(0, 1)[0]).abs().max() <= 0.51 / 255
     inputs, targets, values, names = bank.batch(5, seeded(1))
     assert inputs.shape == targets.shape == (5, 3, 20, 20) and values.shape == (5, 1) and names == ["l0"] * 5
+
+
+def test_crops_bring_the_ranks_of_their_whole_picture():
+    bank = TargetBank(HALF, pictures(1), entries_per_image=1, crop=20, equalised=True, progress=False)
+    bank.fill()
+    whole = with_ranks(bank.image_of(bank.entries[0]))[0].unfold(1, 20, 1).unfold(2, 20, 1).permute(1, 2, 0, 3, 4)
+    for shown in bank.batch(4, seeded(0)).input:
+        assert shown.shape == (4, 20, 20) and bool((whole == shown).flatten(2).all(2).any())
+    noisy = TargetBank(OPERATORS["denoise"], pictures(1), entries_per_image=1, crop=20, equalised=True, progress=False)
+    shown = noisy.batch(1, seeded(0)).input
+    assert torch.equal(shown, with_ranks(shown[:, :3]))
 
 
 def test_change_of_colours():

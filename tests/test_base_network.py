@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from dpo_lib.models import NetworkConfig, edge_map
+from dpo_lib.models.base_network import with_ranks
 
 
 def test_edge_map_by_hand():
@@ -71,7 +72,7 @@ def test_pyramid_by_hand():
     assert torch.allclose(base(image, w), image + F.pixel_shuffle(last, 2), atol=1e-5)
 
 
-@pytest.mark.parametrize("output", ["residual", "direct", "gate"])
+@pytest.mark.parametrize("output", ["residual", "direct", "gain", "gate"])
 @pytest.mark.parametrize("together", [True, False])
 def test_pyramid_with_a_weight_for_each_image(output, together):
     base, _ = pyramid(output=output)
@@ -121,6 +122,40 @@ def test_bad_forms():
     ):
         with pytest.raises(ValueError, match=message):
             NetworkConfig(**change)
+
+
+def test_ranks_against_scipy():
+    """Pixels of one value stand in the middle of their share."""
+    from scipy.stats import rankdata
+
+    gray = torch.from_numpy(np.random.default_rng(0).integers(0, 40, (2, 1, 30, 41)) / 255).float()
+    image = gray.expand(-1, 3, -1, -1)
+    seen = with_ranks(image)
+    assert torch.equal(seen[:, :3], image)
+    for picture, found in zip(gray, seen[:, 3], strict=True):
+        expected = (rankdata(picture, method="average").reshape(30, 41) - 0.5) / picture.numel()
+        assert np.allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("base", ["pyramid", "dilated"])
+def test_ranks_enter_after_the_colours(base):
+    """A curve of the tones that keeps their order changes nothing for a network that looks at the ranks alone."""
+    torch.manual_seed(0)
+    form = NetworkConfig(base=base, widths=(4, 6), width=4, dilations=(2,), equalised=True, output="direct")
+    network = form.base_network().requires_grad_(False)
+    weights = {layer.name: torch.randn(layer.weight_shape) for layer in network.convolutions}
+    seen, first = 4 if network.unshuffles else 1, weights["conv1"]
+    image = torch.rand(1, 1, 32, 48).mul(255).round().div(255).expand(-1, 3, -1, -1)
+    curved = image.sqrt()
+    assert not torch.allclose(network(image, weights), network(curved, weights), atol=1e-2)
+    ranks = slice(3 * seen, 4 * seen)
+    # standardised kernels have mean 0: what the colours bring is cancelled by equal taps instead of none
+    first[:, [k for k in range(first.shape[1]) if k not in range(ranks.start, ranks.stop)]] = 0
+    if network.normalisation == "kernel":
+        first[:, ranks] -= first[:, ranks].mean((1, 2, 3), keepdim=True)
+    assert torch.allclose(network(image, weights), network(curved, weights), rtol=1e-2, atol=2e-2)
+    cut = with_ranks(image)[..., :20]
+    assert torch.equal(network(cut, weights), network.sharing(equalised=False)(cut, weights))
 
 
 @pytest.mark.parametrize("base", ["pyramid", "dilated"])

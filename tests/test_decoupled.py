@@ -205,6 +205,7 @@ EXPORTED = (
     {},
     {"base": "pyramid", "generated": "conv(all)+norm(all)"},
     {"base": "pyramid", "output": "gate", "wrap": 8, "generated": "norm(all)"},
+    {"base": "pyramid", "output": "gain", "equalised": True, "last_kernel": 1, "tail": 4, "generated": "norm(last)"},
 )
 
 

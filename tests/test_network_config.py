@@ -11,6 +11,7 @@ FORMS = (
     {},
     {"width": 8, "dilations": (1, 2), "depthwise": True, "output": "direct", "padding": "zeros"},
     {"base": "pyramid", "widths": (4, 6), "blocks": 1, "tail": 3, "output": "gate"},
+    {"base": "pyramid", "widths": (4, 6), "last_kernel": 1, "output": "gain", "equalised": True},
     {"generated": "norm(last)", "hidden": 4, "relu": False, "trunk": (64, 8), "operator_code": "embedding"},
 )
 
@@ -50,6 +51,8 @@ def test_all_problems_are_said_at_once():
         ({"dilations": 3}, "dilations must be .*got 3"),
         ({"blocks": 1000}, "blocks must be positive whole numbers up to 64"),
         ({"base": "pyramid", "widths": (4,) * 12}, "widths must be those of at most 8 levels, got 12"),
+        ({"last_kernel": 2}, "last_kernel must be 1 or 3, got 2"),
+        ({"equalised": 1}, "equalised must be a bool, got 1"),
         ({"tail": 1.5}, r"tail must lie in \[0, 4096\], got 1.5"),
         ({"wrap": "64"}, "wrap must lie in"),
         ({"generated": None}, "generated must be a str, got None"),

@@ -32,7 +32,11 @@ def test_values_per_image_equal_one_by_one(size):
         assert torch.allclose(answers[index], net(images[index : index + 1], value)[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"tail": 12}, {"tail": 12, "output": "gate"}, {"tail": 0}, {"padding": "zeros"}])
+@pytest.mark.parametrize("settings", [
+    {"tail": 12}, {"tail": 12, "output": "gate"}, {"tail": 0}, {"padding": "zeros"},
+    {"tail": 12, "last_kernel": 1, "output": "gain", "equalised": True},
+    {"tail": 12, "last_kernel": 1, "padding": "zeros"},
+])  # fmt: skip
 def test_the_tuner_gives_the_networks_answer(settings):
     net = pyramid(THREE, generated="norm(last)", **settings)
     image = torch.rand(2, 3, 37, 50)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dpo_lib.models import NetworkConfig, tiles
+from dpo_lib.models.base_network import with_ranks
 from dpo_lib.models.tiles import run_in_tiles
 
 
@@ -16,18 +17,23 @@ def pyramid(widths=(4, 5, 6), **settings):
 
 
 @pytest.mark.parametrize("size", [(96, 160), (83, 141), (64, 33)])
-@pytest.mark.parametrize("settings", [{}, {"tail": 7, "output": "gate"}, {"padding": "zeros"}, {"widths": (4, 6)}])
+@pytest.mark.parametrize("settings", [
+    {}, {"tail": 7, "output": "gate"}, {"padding": "zeros"}, {"widths": (4, 6)},
+    {"equalised": True, "output": "gain", "tail": 7, "last_kernel": 1},
+])  # fmt: skip
 @pytest.mark.parametrize("levels", [1, 2])
 def test_tiles_give_the_answer_of_one_pass(size, settings, levels):
     base, weights = pyramid(**settings)
     levels = min(levels, sum(layer.joins for layer in base.convolutions))
     image = torch.rand(1, 3, *size, dtype=torch.float64)
     whole = base(image, weights)
+    image = with_ranks(image) if base.equalised else image
     assert torch.allclose(run_in_tiles(base, image, weights, tile_px=32, levels=levels), whole, atol=1e-10)
 
 
-def test_large_pictures_go_in_tiles(monkeypatch):
-    base, weights = pyramid()
+@pytest.mark.parametrize("equalised", [False, True])
+def test_large_pictures_go_in_tiles(monkeypatch, equalised):
+    base, weights = pyramid(equalised=equalised)
     images = torch.rand(2, 3, 72, 90, dtype=torch.float64)
     whole, calls = base(images, weights), []
 

@@ -33,9 +33,10 @@ def test_beginning_in_the_middle_of_another_networks_range(changes):
             assert torch.allclose(net(image, value, operator=name), wanted, atol=1e-5)
 
 
-def test_a_gate_begins_closed():
+@pytest.mark.parametrize("output", ["gain", "gate"])
+def test_gains_begin_at_zero(output):
     first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network.eval()
-    net = build_network(GAIN, TINY.with_network(output="gate")).eval()
+    net = build_network(GAIN, TINY.with_network(output=output)).eval()
     copy_weights(net, first)
     image = to_tensor(pictures()[0]).float()
     for value in (0.2, 0.9):

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..images import luminance
+from ..operators.shared.histograms import BINS_PER_UNIT, cumulative_shares, look_up
 from .layers import Convolution
 
-OUTPUTS = ("residual", "direct", "gate")
+OUTPUTS = {"residual": 3, "direct": 3, "gain": 4, "gate": 6}  # and how many results a pixel has
 NORMALISATIONS = ("instance", "kernel")
 MINIMUM_SIZE = 16
 INPUT_RANGE = (-2.0, 3.0)  # unclipped noise leaves [0, 1]; 8-bit values by mistake are still caught
@@ -49,6 +51,17 @@ def edge_map(image: torch.Tensor) -> torch.Tensor:
     vertical = F.pad(down, (0, 0, 1, 0)) + F.pad(down, (0, 0, 0, 1))
     horizontal = F.pad(right, (1, 0)) + F.pad(right, (0, 1))
     return (vertical + horizontal) / 4
+
+
+def with_ranks(image: torch.Tensor) -> torch.Tensor:
+    """The images (B, 3, H, W) with the share of each one's pixels that have less luminance: (B, 4, H, W).
+
+    This is the luminance after histogram equalisation: what operators look at that go by a whole picture's histogram.
+    It is taken as a constant by derivatives.
+    """
+    gray = luminance(image.detach().float())
+    share = look_up(cumulative_shares(gray), (gray + 1) * BINS_PER_UNIT + 0.5)
+    return torch.cat([image, share.to(image)], dim=1)
 
 
 def channels_apart(image: torch.Tensor) -> torch.Tensor:
@@ -119,12 +132,15 @@ class BaseNetwork(nn.Module):
     normalisation : {"instance", "kernel"}
         "instance" (paper): every channel of every image gets mean 0 and variance 1. "kernel": every output channel's
         kernel gets mean 0 and norm 1 instead, so that an answer does not depend on far parts of a picture.
-    output : {"residual", "direct", "gate"}
+    output : {"residual", "direct", "gain", "gate"}
         What comes out: the image plus the last layer's result, that result itself (the paper's main networks), or
-        image * (1 + g) + r, with six results g and r a pixel.
+        image * (1 + g) + r, with one g for all colours ("gain") or one for each ("gate").
     wrap : int
         Pixels of the opposite borders that are laid around the image first and cut from the answer in the end, for
         operators whose borders are periodic.
+    equalised : bool
+        The image's first channels are followed by its `with_ranks`; a fourth channel that an image brings is taken for
+        that of the picture it was cut from.
     codes : int
         Extra input channels. With instance normalisation every layer then adds a learned part of its convolution's
         result to the normalised one.
@@ -137,6 +153,7 @@ class BaseNetwork(nn.Module):
         normalisation: str = "instance",
         output: str = "residual",
         wrap: int = 0,
+        equalised: bool = False,
         codes: int = 0,
     ):
         super().__init__()
@@ -144,7 +161,8 @@ class BaseNetwork(nn.Module):
             raise ValueError(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {normalisation!r}")
         if output not in OUTPUTS:
             raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
-        self.normalisation, self.output, self.wrap, self.codes = normalisation, output, wrap, codes
+        self.normalisation, self.output, self.codes = normalisation, output, codes
+        self.wrap, self.equalised = wrap, equalised
         self.channels_last = True  # the layout that convolutions are fastest in; the benchmarks compare it
         self.together: bool | None = None  # run the images of a batch in one convolution; None: on GPUs
         self.frozen_statistics = False  # derivatives take means and variances of images as constants
@@ -233,6 +251,8 @@ class BaseNetwork(nn.Module):
 
     def begin(self, image: torch.Tensor, codes: torch.Tensor | None = None) -> Features:
         """What the first layer sees: the image with its edge map, or its 2x2 pixels; and (for the baseline) codes."""
+        if self.equalised and image.shape[1] == 3:
+            image = with_ranks(image)
         if self.wrap:
             image = wrapped(image, self.wrap)
         if self.unshuffles:
@@ -240,7 +260,7 @@ class BaseNetwork(nn.Module):
             image = F.pad(image, (0, right, 0, down), mode="replicate")
             channels = [F.pixel_unshuffle(image - 0.5, 2)]
         else:
-            channels = [image, edge_map(image)]
+            channels = [image, edge_map(image[:, :3])]
         if codes is not None:
             channels.append(codes[:, :, None, None].expand(-1, -1, *channels[0].shape[2:]).to(image))
         x = torch.cat(channels, dim=1)
@@ -295,15 +315,15 @@ class BaseNetwork(nn.Module):
 
     def finish(self, image: torch.Tensor, features: Features) -> torch.Tensor:
         """The answer: cropped to the image's size (others than multiples come back larger), put together with it."""
-        x = features.x
+        x, image = features.x, image[:, :3]
         for axis in (2, 3):
             start, size = self.wrap, image.shape[axis]
             if torch.compiler.is_exporting():  # where a view would make the program depend on how sizes divide
                 x = x.index_select(axis, torch.arange(start, start + size, device=x.device))
             else:
                 x = x.narrow(axis, start, size)
-        if self.output == "gate":
-            gain, offset = x.to(image.dtype).chunk(2, dim=1)
+        if self.output in ("gain", "gate"):
+            gain, offset = x.to(image.dtype).split((x.shape[1] - 3, 3), dim=1)
             return torch.addcmul(image + offset, image, gain)
         return image + x if self.output == "residual" else x
 
@@ -314,7 +334,7 @@ class BaseNetwork(nn.Module):
 
         Parameters
         ----------
-        image : tensor (B, 3, H, W)
+        image : tensor (B, 3, H, W), or (B, 4, H, W) `with_ranks`
         weights : mapping
             "conv1", "conv2" ... to a weight of the layer's `weight_shape`, or with a batch axis in front: one
             weight per image. Optionally "norm1" ... to scale and shift, (2, C) or (B, 2, C).

@@ -10,12 +10,13 @@ STRIP_VALUES = 1 << 20  # activations worked on at a time (4 MiB), so that they 
 PRODUCT_COLUMNS = 16  # matrix products are quickest with a multiple of so many columns
 
 
-def working_room(x: torch.Tensor, *, outputs: int) -> list[torch.Tensor]:
+def working_room(x: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
     """Memory that `activate_and_convolve` works in; kept by callers that call it often."""
     _, channels, height, width = x.shape
     pixels = min(height, max(1, STRIP_VALUES // (channels * width))) * width
-    padded = -(-9 * outputs // PRODUCT_COLUMNS) * PRODUCT_COLUMNS
-    return [x.new_empty(pixels, columns) for columns in (channels, padded)] + [x.new_empty(9 * outputs, pixels)]
+    products = weight[:, 0].numel()
+    padded = -(-products // PRODUCT_COLUMNS) * PRODUCT_COLUMNS
+    return [x.new_empty(pixels, columns) for columns in (channels, padded)] + [x.new_empty(products, pixels)]
 
 
 def activate_and_convolve(
@@ -27,13 +28,13 @@ def activate_and_convolve(
     padding: str = "zeros",
     room: Sequence[torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    r"""relu(scale * x + shift), then a 3x3 convolution to few channels: for processors, several times as fast.
+    r"""relu(scale * x + shift), then a 3x3 or pointwise convolution to few channels: for CPUs, several times as fast.
 
     Parameters
     ----------
     x : tensor (B, C, H, W)
         Quickest in the channels_last layout.
-    weight : tensor (D, C, 3, 3)
+    weight : tensor (D, C, 3, 3) or (D, C, 1, 1)
     scale, shift : tensor (C,) or (B, C)
     padding : {"zeros", "replicate"}
         What the convolution sees beyond the border.
@@ -67,10 +68,10 @@ def activate_and_convolve(
     True
     """
     batch, channels, height, width = x.shape
-    outputs = len(weight)
-    active, given, planes = room or working_room(x, outputs=outputs)
+    outputs, _, _, side = weight.shape
+    active, given, planes = room or working_room(x, weight)
     rows = len(active) // width
-    taps = weight.permute(2, 3, 0, 1).reshape(9 * outputs, channels)
+    taps = weight.permute(2, 3, 0, 1).reshape(-1, channels)
     matrix = x.new_zeros(channels, given.shape[1])
     result = x.new_zeros(batch, outputs, height + 2, width)  # a row more above and below
     pixels = x.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
@@ -80,9 +81,9 @@ def activate_and_convolve(
         bend = torch.where(flat, 0, -b / torch.where(flat, 1, s))
         low = torch.where(s > 0, bend, -torch.inf)
         high = torch.where(s < 0, bend, torch.inf)
-        constant = (taps @ torch.where(flat, b.relu(), b)).view(3, 3, outputs)
+        constant = (taps @ torch.where(flat, b.relu(), b)).view(side, side, outputs)
         out[:, 1:-1] = _spread(constant, height, width, padding)
-        matrix[:, : 9 * outputs] = (taps * torch.where(flat, 0, s)).t()
+        matrix[:, : len(taps)] = (taps * torch.where(flat, 0, s)).t()
         falling = bool((s < 0).any())
         for top in range(0, height, rows):
             n = min(rows, height - top)
@@ -91,8 +92,11 @@ def activate_and_convolve(
             if falling:
                 torch.minimum(strip, high, out=strip)
             torch.mm(strip, matrix, out=product)
-            to_neighbours = planes[:, : n * width].copy_(product.t()[: 9 * outputs])
-            to_neighbours = to_neighbours.view(3, 3, outputs, n, width)
+            to_neighbours = planes[:, : n * width].copy_(product.t()[: len(taps)])
+            to_neighbours = to_neighbours.view(side, side, outputs, n, width)
+            if side == 1:
+                out[:, 1 + top : 1 + top + n] += to_neighbours[0, 0]
+                continue
             for down in range(3):  # what tap (down, right) takes from (y, x) belongs to (y + 1 - down, x + 1 - right)
                 _add_row(out[:, top + 2 - down : top + 2 - down + n], to_neighbours[down], padding)
             if padding == "replicate" and top == 0:
@@ -113,8 +117,8 @@ def _add_row(target: torch.Tensor, from_right: torch.Tensor, padding: str) -> No
 
 
 def _spread(taps: torch.Tensor, height: int, width: int, padding: str) -> torch.Tensor:
-    """What a constant gives through a padded convolution: taps (3, 3, D) to (D, height, width)."""
-    if padding == "replicate":
+    """What a constant gives through a padded convolution: taps (k, k, D) to (D, height, width)."""
+    if padding == "replicate" or len(taps) == 1:
         return taps.sum((0, 1))[:, None, None].expand(-1, height, width)
     corner = torch.conv2d(taps.new_ones(1, 1, 3, 3), taps.permute(2, 0, 1)[:, None], padding=1)[0]
     down, right = (1 - (torch.arange(n) == 0).long() + (torch.arange(n) == n - 1).long() for n in (height, width))

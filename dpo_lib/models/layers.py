@@ -107,6 +107,7 @@ def dilated_layers(
     width: int = 64,
     dilations: Sequence[int] = DILATIONS,
     depthwise: bool = False,
+    inputs: int = 3,
     codes: int = 0,
     outputs: int = 3,
     padding: str = "zeros",
@@ -125,6 +126,8 @@ def dilated_layers(
     depthwise : bool
         Blocks of a pointwise convolution up to twice the width, a 3x3 depth-wise and a pointwise one down again
         (section 5, there with width 128), instead of two 3x3 convolutions.
+    inputs : int
+        Channels of the image.
     codes : int
         Extra input channels (for the baseline that is fed its parameters as pictures).
     outputs : int
@@ -139,7 +142,11 @@ def dilated_layers(
     >>> len(layers), sum(math.prod(layer.weight_shape) for layer in layers)
     (20, 696256)
     """
-    specs: list[tuple[int, int, dict]] = [(4 + codes, width, {}), (width, width, {}), (width, width, {"stride": 2})]
+    specs: list[tuple[int, int, dict]] = [
+        (inputs + 1 + codes, width, {}),
+        (width, width, {}),
+        (width, width, {"stride": 2}),
+    ]
     for dilation in dilations:
         if depthwise:
             specs += [
@@ -165,6 +172,8 @@ def pyramid_layers(
     widths: Sequence[int] = WIDTHS,
     blocks: int = 2,
     tail: int = 0,
+    last_kernel: int = 3,
+    inputs: int = 3,
     codes: int = 0,
     outputs: int = 3,
     padding: str = "replicate",
@@ -183,7 +192,9 @@ def pyramid_layers(
     tail : int
         Channels of one more pointwise convolution before the last, for networks in which only its scale and shift
         depend on the parameters (0: none).
-    codes, outputs, padding
+    last_kernel : int
+        Kernel size of the last convolution.
+    inputs, codes, outputs, padding
         See `dilated_layers`; `outputs` of a full-size pixel.
 
     Examples
@@ -199,7 +210,7 @@ def pyramid_layers(
 
     linear: dict = {"activation": "none"}
     down, up = {"kernel_size": 2, "stride": 2}, {"kernel_size": 1, "shuffles": True}
-    specs = [(4 * 3 + codes, widths[0], linear)]
+    specs = [(4 * inputs + codes, widths[0], linear)]
     for level, width in enumerate(widths):
         if level:
             channels_in, channels_out, place = specs[-1]
@@ -210,7 +221,9 @@ def pyramid_layers(
         specs += [(coarse, 4 * fine, {**linear, **up, "joins": True}), *(blocks * block(fine))]
     if tail:
         specs.append((widths[0], tail, {**linear, "kernel_size": 1}))
-    specs.append((tail or widths[0], 4 * outputs, {"activation": "before", "shuffles": True}))
+    specs.append(
+        (tail or widths[0], 4 * outputs, {"kernel_size": last_kernel, "activation": "before", "shuffles": True})
+    )
     return _numbered(specs, padding)
 
 

@@ -14,6 +14,7 @@ OPERATOR_CODES = ("number", "one_hot", "embedding")
 MODELS = ("decoupled", "input_channels", "film", "base_only", "interpolation", "adafm")
 TUPLES = ("dilations", "widths", "trunk")
 LAYERS, LEVELS = 64, 8  # at most
+LAST_KERNELS = (1, 3)
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class NetworkConfig:
         The paper's layers (`dilated_layers`), or those made for little compute (`pyramid_layers`).
     width, dilations, depthwise
         Of the dilated base network.
-    widths, blocks, tail
+    widths, blocks, tail, last_kernel
         Of the pyramid.
     normalisation, output
         See `BaseNetwork`. Default normalisation: "instance" for the dilated base network, "kernel" for the pyramid.
@@ -37,6 +38,8 @@ class NetworkConfig:
     wrap : int or None
         Pixels of the opposite borders that are laid around a picture first, see `BaseNetwork`; up to 4096. None: none,
         but training may choose, see `training.learner.build_network`.
+    equalised : bool
+        The network sees the rank of each pixel's luminance in its picture, see `BaseNetwork`.
     rescaling, operator_code
         See `GammaCode` (paper: "linear", "number").
     generated, hidden, relu, trunk
@@ -56,10 +59,12 @@ class NetworkConfig:
     widths: tuple[int, ...] = WIDTHS
     blocks: int = 2
     tail: int = 0
+    last_kernel: int = 3
     normalisation: str = ""
     output: str = "residual"
     padding: str = "replicate"
     wrap: int | None = None
+    equalised: bool = False
     rescaling: str = "log"
     operator_code: str = "one_hot"
     generated: str = "conv(all)"
@@ -69,8 +74,8 @@ class NetworkConfig:
 
     def __post_init__(self):
         choices = {
-            "model": MODELS, "base": tuple(BASES), "output": OUTPUTS, "padding": PADDINGS, "rescaling": RESCALINGS,
-            "operator_code": OPERATOR_CODES,
+            "model": MODELS, "base": tuple(BASES), "output": tuple(OUTPUTS), "padding": PADDINGS,
+            "rescaling": RESCALINGS, "operator_code": OPERATOR_CODES,
         }  # fmt: skip
         problems = [
             f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
@@ -82,6 +87,8 @@ class NetworkConfig:
             object.__setattr__(self, name, tuple(given) if isinstance(given, list) else given)
         if not isinstance(self.normalisation, str) or self.normalisation not in ("", *NORMALISATIONS):
             problems.append(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {self.normalisation!r}")
+        if type(self.last_kernel) is not int or self.last_kernel not in LAST_KERNELS:
+            problems.append(f"last_kernel must be 1 or 3, got {self.last_kernel!r}")
         if not problems and self.base == "dilated" and self.normalisation == "kernel":
             problems.append("the dilated base network has instance normalisation only")
         trunk = (1,) if isinstance(self.trunk, tuple) and not self.trunk else self.trunk
@@ -104,7 +111,7 @@ class NetworkConfig:
             for name, size in sizes.items()
             if type(size) is not int or not 0 <= size <= 4096
         ]
-        kinds = {"depthwise": bool, "relu": bool, "generated": str}
+        kinds = {"depthwise": bool, "relu": bool, "equalised": bool, "generated": str}
         problems += [
             f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}"
             for name, kind in kinds.items()
@@ -120,14 +127,16 @@ class NetworkConfig:
 
     def base_network(self, codes: int = 0) -> BaseNetwork:
         """The untrained base network, with `codes` extra input channels."""
-        outputs = 6 if self.output == "gate" else 3
-        settings: dict[str, Any] = {"codes": codes, "outputs": outputs, "padding": self.padding}
+        channels = {"inputs": 3 + self.equalised, "outputs": OUTPUTS[self.output]}
+        settings: dict[str, Any] = {"codes": codes, "padding": self.padding, **channels}
         if self.base == "pyramid":
-            layers = pyramid_layers(widths=self.widths, blocks=self.blocks, tail=self.tail, **settings)
+            layers = pyramid_layers(
+                widths=self.widths, blocks=self.blocks, tail=self.tail, last_kernel=self.last_kernel, **settings
+            )
         else:
             layers = dilated_layers(width=self.width, dilations=self.dilations, depthwise=self.depthwise, **settings)
         form: dict[str, Any] = {"normalisation": self.normalised_by, "output": self.output, "wrap": self.wrap or 0}
-        return BaseNetwork(layers, codes=codes, **form)
+        return BaseNetwork(layers, codes=codes, equalised=self.equalised, **form)
 
     @property
     def last_is_zero(self) -> bool:
@@ -143,7 +152,8 @@ class NetworkConfig:
         channels = ", ".join(map(str, self.widths)) if self.base == "pyramid" else str(self.width)
         blocks = ", depth-wise blocks" if self.base == "dilated" and self.depthwise else ""
         form = f"{self.base} base network, {channels} channels{blocks}"
-        return f"{form}, {self.normalised_by} normalisation, {self.output} output"
+        sees = ", sees luminance ranks" if self.equalised else ""
+        return f"{form}, {self.normalised_by} normalisation, {self.output} output{sees}"
 
     @classmethod
     def from_file(cls, stored: dict) -> NetworkConfig:

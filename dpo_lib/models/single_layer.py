@@ -83,12 +83,9 @@ class SingleLayerTuner:
             fixed = dict(network.weight_learning_network.fixed.items())
             features = base.advance(base.begin(self.image), fixed, until=layer, standardise=not convolution)
         self.features = _without_needless_skip(features, base.convolutions)
-        last = base.convolutions[-1]
         kept = base.convolutions[layer]
-        self.only_activation = (
-            [tensor.layer for tensor in generated] == [len(base.convolutions) - 1]
-            and not (convolution or kept.closes_block or kept.joins or kept.shuffles)
-            and last.kernel_size == 3
+        self.only_activation = [tensor.layer for tensor in generated] == [len(base.convolutions) - 1] and not (
+            convolution or kept.closes_block or kept.joins or kept.shuffles
         )
         if self.only_activation and self.image.device.type == "cpu":
             self.features.x = self.features.skip = self.features.x.contiguous(memory_format=torch.channels_last)
@@ -126,7 +123,7 @@ class SingleLayerTuner:
                 room = self._rooms.pop()
             except IndexError:
                 with torch.inference_mode(False):  # later calls write into it, too
-                    room = working_room(self.features.x, outputs=len(last))
+                    room = working_room(self.features.x, last)
             x = activate_and_convolve(
                 self.features.x, last, scale=scale, shift=shift, padding=base.convolutions[-1].padding, room=room
             )

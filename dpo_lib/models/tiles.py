@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from .base_network import BaseNetwork, wrapped
+from .base_network import BaseNetwork, with_ranks, wrapped
 from .layers import Convolution
 
 TILE_PX = 1024  # side of a tile
@@ -50,6 +50,8 @@ def run(network: BaseNetwork, image: torch.Tensor, weights: Mapping[str, torch.T
     learning = image.requires_grad or any(weight.requires_grad for weight in weights.values())
     if network.normalisation != "kernel" or network.step == 2 or (learning and torch.is_grad_enabled()):
         return network(image, weights)
+    if network.equalised and image.shape[1] == 3:  # ranks in the whole picture
+        image = with_ranks(image)
     if network.wrap:  # a tile's own border is no opposite one
         margin = network.wrap
         answer = run(network.sharing(wrap=0), wrapped(image, margin), weights)
@@ -109,7 +111,7 @@ def run_in_tiles(
         coarse[core.shrunk(factor).window] = part[core.within(outer).shrunk(factor).window]
     assert coarse is not None  # there is a tile at least
     coarse = network.advance(network.features(coarse, layer=down + 1), weights, until=up).x
-    result = torch.empty_like(image)
+    result = torch.empty_like(image[:, :3])
     for core, outer in _tiles(padded, tile_px, before + after, step):
         shown = image[outer.window]
         fine = network.advance(network.begin(shown), weights, until=down)

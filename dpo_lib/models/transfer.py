@@ -19,14 +19,14 @@ def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -
 
     Where other tensors are generated, or the parameters come another way (input channels, FiLM), the network begins
     with the weights that `initial` has in the middle of its range, for all operators and values (every A_i is zero).
-    Extra input channels keep their random kernels. A gate begins at zero where `initial` has none ("residual").
+    Extra input channels keep their random kernels. Gains begin at zero where `initial` has none ("residual").
 
     Raises
     ------
     ValueError
         Base networks with other layers.
     """
-    own, given = network.state_dict(), _with_gate(initial.state_dict(), network, initial)
+    own, given = network.state_dict(), _with_gains(initial.state_dict(), network, initial)
     codes = network.gamma_code, initial.gamma_code
     copied = {name: _copied(tensor, given.get(name), *codes) for name, tensor in own.items()}
     if own.keys() == given.keys() and all(tensor is not None for tensor in copied.values()):
@@ -34,8 +34,8 @@ def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -
         return
     layers, first = network.base_network.convolutions, initial.base_network.convolutions
     extra = layers[0].in_channels - first[0].in_channels
-    if (network.config.output, initial.config.output) == ("gate", "residual"):
-        first = [*first[:-1], replace(first[-1], out_channels=2 * first[-1].out_channels)]
+    if _gains(network, initial):
+        first = [*first[:-1], replace(first[-1], out_channels=layers[-1].out_channels)]
     if extra < 0 or [replace(layers[0], in_channels=first[0].in_channels), *layers[1:]] != first:
         raise ValueError(
             f"the network to begin with ({initial.operator}: {initial.config}) has another form than the one to train "
@@ -44,15 +44,21 @@ def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -
     _copy_mid_range(network, initial)
 
 
-def _with_gate(tensors: dict, network: ParameterizedNetwork, initial: ParameterizedNetwork) -> dict:
-    """The tensors of `initial`, whose last convolution also gives a gate of zeros where `network` has one."""
-    if (network.config.output, initial.config.output) != ("gate", "residual"):
-        return tensors
-    last = initial.base_network.convolutions[-1].name
-    return {
-        name: torch.cat([torch.zeros_like(tensor), tensor]) if last in name.split(".") else tensor
-        for name, tensor in tensors.items()
-    }
+def _gains(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> int:
+    """How many channels of gains the last convolution of `network` has, where that of `initial` has none."""
+    if initial.config.output != "residual" or network.config.output not in ("gain", "gate"):
+        return 0
+    return network.base_network.convolutions[-1].out_channels - initial.base_network.convolutions[-1].out_channels
+
+
+def _with_gains(tensors: dict, network: ParameterizedNetwork, initial: ParameterizedNetwork) -> dict:
+    """The tensors of `initial`, whose last convolution also gives gains of zero where `network` has some."""
+    last, gains = initial.base_network.convolutions[-1], _gains(network, initial)
+    found = {}
+    for name, tensor in tensors.items():
+        rows = gains * len(tensor) // last.out_channels if last.name in name.split(".") else 0
+        found[name] = torch.cat([tensor.new_zeros(rows, *tensor.shape[1:]), tensor])
+    return found
 
 
 def _copied(own: torch.Tensor, given: torch.Tensor | None, own_code: GammaCode, given_code: GammaCode):
@@ -88,7 +94,7 @@ def base_at_mid_range(network: ParameterizedNetwork) -> DecoupledNetwork:
 @torch.no_grad()
 def _copy_mid_range(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> None:
     """Give every value of every operator the weights that `initial` has for code zero."""
-    weights = _with_gate(all_weights(initial), network, initial)
+    weights = _with_gains(all_weights(initial), network, initial)
     learning = network.weight_learning_network
     layers = network.base_network.convolutions
     network.base_network.scale.copy_(torch.cat([weights[f"norm{k}"][0] for k in range(1, len(layers))]))

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 
 from ..checks import as_numbers
 from ..images import shrink_image, to_tensor
+from ..models.base_network import with_ranks
 from ..operators.cached import kept_targets
 from ..operators.operator import Operator, Operators, as_operators
 from ..parameters import as_gamma
@@ -72,8 +73,9 @@ class Entry:
 class Batch(NamedTuple):
     """What a step trains on: n crops.
 
-    `input` and `target` are tensors (n, 3, crop, crop), float32; `value` (n, m), float64, on the CPU, with m the
-    largest number of parameters of an operator, zeros where an operator has fewer; `operators` n names.
+    `input` and `target` are tensors (n, 3, crop, crop), float32, of the input perhaps with a fourth channel, the
+    ranks; `value` (n, m), float64, on the CPU, with m the largest number of parameters of an operator, zeros where an
+    operator has fewer; `operators` n names.
     """
 
     input: torch.Tensor
@@ -103,6 +105,8 @@ class TargetBank:
         Crops begin at multiples of it. With a pyramid's ``base_network.step`` every crop meets the network's grid, and
         that of an operator with a pyramid of its own, as the whole image does; beyond the lower and the right border
         its last pixels are repeated, as a pyramid does.
+    equalised : bool
+        Images of filters come `with_ranks` of the whole picture; degraded ones with those of the crop.
     torus : bool
         Crops of operators with periodic borders may reach beyond a border and go on at the opposite one.
     levels : int
@@ -147,6 +151,7 @@ class TargetBank:
         shrink: float = 1.0,
         crop: int = 160,
         step: int = 1,
+        equalised: bool = False,
         torus: bool = False,
         levels: int = 0,
         same_value: int = 1,
@@ -162,7 +167,7 @@ class TargetBank:
         part: tuple[int, int] = (0, 1),
     ):
         self.operators = list(as_operators(operators).values())
-        self.shrink, self.crop, self.step, self.torus = shrink, crop, step, torus
+        self.shrink, self.crop, self.step, self.torus, self.equalised = shrink, crop, step, torus, equalised
         self.levels, self.same_value, self.same_crop = levels, same_value, same_crop
         self.seed, self.folder = seed, folder
         self.value_columns = max(len(operator.parameters) for operator in self.operators)
@@ -250,10 +255,12 @@ class TargetBank:
             crop = functools.partial(self._crop, place=place, torus=self.torus and entry.operator.periodic)
             if entry.operator.kind == "filter":
                 target = entry.target if entry.target is not None else self._target(entry)
-                shown, target = crop(image), crop(target)[None].float() / 255
+                shown = with_ranks(image) if self.equalised else image
+                shown, target = crop(shown), crop(target)[None].float() / 255
             else:
                 gamma = value[None] if len(value) else None
                 shown, target = entry.operator.make_pair(crop(image).to(self.device), gamma, own, check_range=False)
+                shown = with_ranks(shown) if self.equalised else shown
             inputs.append(shown)
             targets.append(target)
             values.append(F.pad(value, (0, self.value_columns - len(value))))

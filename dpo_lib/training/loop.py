@@ -204,6 +204,7 @@ class Banks:
         self.config = learner.config
         base = learner.average.base_network
         self.crops: dict = {"step": 1 if base.wrap or not base.unshuffles else base.step, "torus": base.wrap > 0}
+        self.crops["equalised"] = base.equalised
         self.number = -1  # no phase yet
         self.bank: TargetBank
 
