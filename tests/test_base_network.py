@@ -147,13 +147,17 @@ def test_ranks_enter_after_the_colours(base):
     seen, first = 4 if network.unshuffles else 1, weights["conv1"]
     image = torch.rand(1, 1, 32, 48).mul(255).round().div(255).expand(-1, 3, -1, -1)
     curved = image.sqrt()
-    assert not torch.allclose(network(image, weights), network(curved, weights), atol=1e-2)
+
+    def change():
+        return (network(image, weights) - network(curved, weights)).square().mean().sqrt().item()
+
+    before = change()
+    # no colour, no edges; standardised kernels have mean 0, with which a zero stays zero
     ranks = slice(3 * seen, 4 * seen)
-    # standardised kernels have mean 0: what the colours bring is cancelled by equal taps instead of none
-    first[:, [k for k in range(first.shape[1]) if k not in range(ranks.start, ranks.stop)]] = 0
-    if network.normalisation == "kernel":
-        first[:, ranks] -= first[:, ranks].mean((1, 2, 3), keepdim=True)
-    assert torch.allclose(network(image, weights), network(curved, weights), rtol=1e-2, atol=2e-2)
+    kept = first[:, ranks] - first[:, ranks].mean((1, 2, 3), keepdim=True)
+    first.zero_()
+    first[:, ranks] = kept
+    assert change() < 0.02 * before  # curves move what lies between two bins of the histogram
     cut = with_ranks(image)[..., :20]
     assert torch.equal(network(cut, weights), network.sharing(equalised=False)(cut, weights))
 
