@@ -73,10 +73,13 @@ class DecoupledNetwork(ParameterizedNetwork):
         return run(self.base_network, image, self.generate(code))
 
     def answers(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """One image (1, 3, H, W) at every code (B, codes): (B, 3, H, W); layers before the first generated run once."""
+        """One image (1, 3, H, W) at every code (B, codes): (B, 3, H, W); what no code changes runs once."""
         base, learning = self.base_network, self.weight_learning_network
-        layer = first_generated(learning.generated)[0] if learning.generated else len(base.convolutions)
-        shared = base.advance(base.begin(image), dict(learning.fixed.items()), until=layer)
+        layer, convolution = len(base.convolutions), True
+        if learning.generated:
+            layer, convolution = first_generated(learning.generated)
+        fixed = dict(learning.fixed.items())
+        shared = base.advance(base.begin(image), fixed, until=layer, standardise=not convolution)
         rows = (self.generate(row) for row in code.split(1))
         return torch.cat([base.finish(image, base.advance(shared, weights)) for weights in rows])
 

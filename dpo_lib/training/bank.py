@@ -251,12 +251,14 @@ class TargetBank:
             alike = self.alike[leader.key]
             if len(alike) >= self.same_value:
                 entry, value = entry if entry is leader else alike[int(choice * len(alike))], shared
-            image = self.image_of(entry)
+            if turn == 0:
+                image, seen = self.image_of(entry), None
             crop = functools.partial(self._crop, place=place, torus=self.torus and entry.operator.periodic)
             if entry.operator.kind == "filter":
                 target = entry.target if entry.target is not None else self._target(entry)
-                shown = with_ranks(image) if self.equalised else image
-                shown, target = crop(shown), crop(target)[None].float() / 255
+                if seen is None:
+                    seen = crop(with_ranks(image) if self.equalised else image)
+                shown, target = seen, crop(target)[None].float() / 255
             else:
                 gamma = value[None] if len(value) else None
                 shown, target = entry.operator.make_pair(crop(image).to(self.device), gamma, own, check_range=False)
