@@ -192,8 +192,8 @@ def test_too_few_entries_of_a_value_stay_apart():
 
 
 def test_a_crop_is_handed_to_several_operators():
-    settings = {"entries_per_image": 6, "crop": 20, "levels": 5, "progress": False}
-    bank = TargetBank(THREE, pictures(4), **settings, same_crop=3)
+    settings = {"entries_per_image": 4, "crop": 20, "levels": 5, "progress": False}
+    bank = TargetBank([GAIN, HALF], pictures(4), **settings, same_crop=2)
     bank.fill()
     alone = TargetBank(GAIN, pictures(4), **{**settings, "entries_per_image": 2})
     assert {(e.image, e.change, float(e.value)) for e in bank.entries if e.operator.name == "gain"} == {
@@ -202,24 +202,28 @@ def test_a_crop_is_handed_to_several_operators():
     shown = set()
     for seed in range(8):
         batch = bank.batch(6, seeded(seed))
-        for start in (0, 3):
-            rows = dict(zip(batch.operators[start : start + 3], range(start, start + 3), strict=True))
-            gain, half, noise = (rows[name] for name in ("gain", "half", "noise"))
+        for start in (0, 2, 4):
+            rows = dict(zip(batch.operators[start : start + 2], range(start, start + 2), strict=True))
+            gain, half = rows["gain"], rows["half"]
             assert torch.equal(batch.input[gain], batch.input[half])
-            assert torch.equal(batch.input[gain], batch.target[noise])
             assert (batch.input[half] * 0.5 - batch.target[half]).abs().max() < 5e-3
             assert (batch.input[gain] * float(batch.value[gain, 0]) - batch.target[gain]).abs().max() < 5e-3
             shown.add(batch.input[gain].sum().item())
-    assert len(shown) == 16
+    assert len(shown) == 24
 
 
 @pytest.mark.parametrize(
-    "change", [{"same_crop": 2}, {"entries_per_image": 4}, {"same_value": 2}, {"size": 9}, {"part": (0, 2)}]
+    "change", [{"same_crop": 3}, {"entries_per_image": 3}, {"same_value": 2}, {"size": 7}, {"part": (0, 2)}]
 )
 def test_what_one_crop_for_several_operators_goes_with(change):
-    settings = {"entries_per_image": 3, "crop": 20, "progress": False, "same_crop": 3, **change}
+    settings = {"entries_per_image": 2, "crop": 20, "progress": False, "same_crop": 2, **change}
     with pytest.raises(ValueError, match=r"same_crop \(.\) must divide"):
-        TargetBank(THREE, pictures(4), **settings)
+        TargetBank([GAIN, HALF], pictures(4), **settings)
+
+
+def test_degradations_have_no_crop_in_common():
+    with pytest.raises(ValueError, match="but noise degrades its own"):
+        TargetBank(THREE, pictures(4), entries_per_image=3, crop=20, same_crop=3, progress=False)
 
 
 def test_crops_begin_on_the_grid():

@@ -114,8 +114,8 @@ class TargetBank:
     same_value : int
         So many crops of a batch have the same operator and value, unless too few entries do.
     same_crop : int
-        So many consecutive crops of a batch show the same place of a photograph to different operators. Divides
-        `entries_per_image`, the number of operators and every batch.
+        So many consecutive crops of a batch show the same place of a photograph to different operators, all filters.
+        Divides `entries_per_image`, the number of operators and every batch.
     values : sequence of float or None
         Train on these values only (each drawn equally often) instead of the whole range; for a single operator.
     recoloured : float
@@ -209,6 +209,12 @@ class TargetBank:
     def _check_same_crop(self, entries_per_image: int, same_value: int, part: tuple[int, int]) -> None:
         whole = {"entries_per_image": entries_per_image, "the number of operators": len(self.operators)}
         wrong = [f"{name} ({number})" for name, number in whole.items() if number % self.same_crop]
+        degraded = [operator.name for operator in self.operators if operator.kind == "restoration"]
+        if degraded:
+            raise ValueError(
+                f"same_crop ({self.same_crop}) hands one picture to several operators, but {', '.join(degraded)} "
+                "degrades its own: train filters so, or use same_crop=1"
+            )
         if wrong or same_value > 1 or part[1] > 1 or self.size < len(self.images) * entries_per_image:
             raise ValueError(
                 f"same_crop ({self.same_crop}) must divide {' and '.join(wrong) or ', '.join(whole)}, and goes with "
@@ -252,13 +258,13 @@ class TargetBank:
             if len(alike) >= self.same_value:
                 entry, value = entry if entry is leader else alike[int(choice * len(alike))], shared
             if turn == 0:
-                image, seen = self.image_of(entry), None
+                image = self.image_of(entry)
             crop = functools.partial(self._crop, place=place, torus=self.torus and entry.operator.periodic)
             if entry.operator.kind == "filter":
                 target = entry.target if entry.target is not None else self._target(entry)
-                if seen is None:
-                    seen = crop(with_ranks(image) if self.equalised else image)
-                shown, target = seen, crop(target)[None].float() / 255
+                if turn == 0:
+                    shown = crop(with_ranks(image) if self.equalised else image)
+                target = crop(target)[None].float() / 255
             else:
                 gamma = value[None] if len(value) else None
                 shown, target = entry.operator.make_pair(crop(image).to(self.device), gamma, own, check_range=False)

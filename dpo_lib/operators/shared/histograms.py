@@ -35,7 +35,7 @@ def cumulative_shares(gray: torch.Tensor) -> torch.Tensor:
     position = (gray.flatten(1).double() + 1).mul_(BINS_PER_UNIT).clamp_(0, bins - 1)
     base = position.floor()
     share = position.sub_(base)  # between two bins a pixel counts in both: nothing jumps when it moves a little
-    counts = torch.zeros(len(gray), bins + 2, dtype=torch.float64, device=gray.device)
+    counts = torch.zeros(gray.shape[0], bins + 2, dtype=torch.float64, device=gray.device)
     counts.scatter_add_(1, base.long() + 1, 1 - share).scatter_add_(1, base.long() + 2, share)
     total = counts[:, :-1].cumsum(1)
     return (total / total[:, -1:]).to(gray.dtype)  # by the sum as rounded, so that the last share is exactly 1
