@@ -84,13 +84,10 @@ def activate_and_convolve(
         constant = (taps @ torch.where(flat, b.relu(), b)).view(side, side, outputs)
         out[:, 1:-1] = _spread(constant, height, width, padding)
         matrix[:, : len(taps)] = (taps * torch.where(flat, 0, s)).t()
-        falling = bool((s < 0).any())
         for top in range(0, height, rows):
             n = min(rows, height - top)
             strip, product = active[: n * width], given[: n * width]
-            torch.maximum(image[top * width : (top + n) * width], low, out=strip)
-            if falling:
-                torch.minimum(strip, high, out=strip)
+            torch.clamp(image[top * width : (top + n) * width], low, high, out=strip)
             torch.mm(strip, matrix, out=product)
             to_neighbours = planes[:, : n * width].copy_(product.t()[: len(taps)])
             to_neighbours = to_neighbours.view(side, side, outputs, n, width)
