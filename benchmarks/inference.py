@@ -1,37 +1,40 @@
-"""The whole network against cheap tuning, and both against the classic operator, in milliseconds per image.
+"""Shipped networks beside the operators that they imitate, in milliseconds per image, and a new value by cheap tuning.
 
     python benchmarks/inference.py
-    python benchmarks/inference.py --sizes 512x512 1920x1080 --operator l0 wmf
-    python benchmarks/inference.py --device cuda --out results/inference_cuda.csv
+    python benchmarks/inference.py --sizes 512x512 1080p --networks l0 single_layer --out results/inference.csv
+    python benchmarks/inference.py --device cuda
 
-Networks have random weights: time does not depend on them. Whole forward and operator take turns, then the tuner; the
-median and the least of the repeats are shown, the ratio is of the medians. On a GPU every measurement waits until the
-GPU has finished; what the paper's Table 5 states can only be times of calls that did not wait. On a machine that does
-other things meanwhile, ``--threads 1 --clock processor`` counts this program's own processor time.
+The network and a few plain 3x3 convolutions take turns on one photograph, at default values; medians. Its operator is
+run once (all filters of a joint network, of which the mean is given; restoration tasks have no classic operator here).
+The machine's rate is that of the quickest plain convolution. Also timed: the paper's base network, with random weights,
+on which time does not depend. On a machine that does other things meanwhile, ``--threads 1 --clock processor`` counts
+this program's own processor time.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from base_networks import PLAIN, plain
+from PIL import Image, ImageOps
 
+from dpo_lib import OPERATORS, SCALES, load_pretrained
+from dpo_lib.data import embedded_images
 from dpo_lib.experiments.properties import SIZES as OF_TABLE5
+from dpo_lib.images import to_tensor
 from dpo_lib.models import DecoupledNetwork
-from dpo_lib.operators import OPERATORS, Operator
+from dpo_lib.models.pretrained import pretrained_names
+from dpo_lib.models.single_layer import first_generated
 from dpo_lib.records import device_name, provenance, write_rows
 from dpo_lib.text import format_table
 from dpo_lib.timing import CLOCKS, multiply_adds, times_in_turns
 
 SIZES = {"512x512": (512, 512), **OF_TABLE5}
-BASES = {
-    "64 channels": {"width": 64},
-    "128 channels, depth-wise": {"width": 128, "depthwise": True},
-}
-FEATURES_AT_ONCE = 6  # features of the full size that a forward pass holds at its worst moment
+PAPER = "paper, 64 channels"
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -49,85 +52,80 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def memory_needed(size: tuple[int, int], *, width: int) -> float:
-    """GiB that a forward pass needs, roughly."""
-    return FEATURES_AT_ONCE * 4 * width * size[0] * size[1] / 2**30
+def photograph(size: tuple[int, int], device: str) -> torch.Tensor:
+    """One of scikit-image's, scaled and cropped: times of operators depend on what there is to see."""
+    shown = ImageOps.fit(Image.fromarray(embedded_images("coffee")["coffee"]), size[::-1])
+    return to_tensor(np.asarray(shown)).to(device)
 
 
-def memory_there(device: str) -> float:
-    """GiB of memory that are free."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] / 2**30
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+def network_named(name: str, device: str) -> DecoupledNetwork:
+    """A shipped network, or the paper's for L0 with random weights."""
+    if name != PAPER:
+        return load_pretrained(name, device=device)
+    parameters = OPERATORS["l0"].parameters
+    return DecoupledNetwork(parameters, SCALES["paper"].network, operator="l0").to(device).eval()
 
 
 @torch.no_grad()
-def measure(base: str, size: tuple[int, int], operator: Operator, *, device: str, scale: int = 1, **timing) -> dict:
-    """One row: a base network (its channels divided by `scale`), an image size, an operator."""
-    settings = {**BASES[base], "width": BASES[base]["width"] // scale, "generated": "norm(last)"}
-    network = DecoupledNetwork(operator.parameters, operator=operator.name, **settings).to(device).eval()
-    last = network.weight_learning_network.fixed[network.base_network.convolutions[-1].name]
-    torch.nn.init.normal_(last, std=0.01)  # it starts at zero, which would hide a difference
-    image = torch.rand(1, 3, *size).to(device)
-    value = operator.parameters[0].default if operator.parameters else None
-    tuner = network.tuner(image)
-    difference = float((tuner(value) - network(image, value)).abs().max())
-    functions = {"whole": lambda: network(image, value), "operator": lambda: operator(image, value)}
-    slow = times_in_turns(functions, device=device, most=9, warm_up=False, **timing)
-    fast = times_in_turns({"tuner": lambda: tuner(value)}, device=device, **timing)
-    median = {name: statistics.median(found) for name, found in (slow | fast).items()}
-    gflop = 2 * multiply_adds(lambda: network(image, value)) / 1e9
+def measure(name: str, size: tuple[int, int], *, device: str, **timing) -> dict:
+    """One row: a network and a size; `timing` goes to `times_in_turns`."""
+    network, image = network_named(name, device), photograph(size, device)
+    filters = [OPERATORS[n] for n in network.operators if OPERATORS[n].kind == "filter"]
+    first = next(iter(network.operators))
+    calls = {"network": lambda: network(image, operator=first)}
+    calls |= {str(channels): plain(size, channels, halvings, device) for channels, halvings in PLAIN}
+    if first_generated(network.weight_learning_network.generated)[0]:
+        tuner = network.tuner(image)
+        calls["tuner"] = lambda: tuner(operator=first)
+    median = {key: statistics.median(found) for key, found in times_in_turns(calls, device=device, **timing).items()}
+    slow = {one.name: lambda one=one: one(image) for one in filters if name != PAPER}
+    for call in filters:
+        call(image[..., :64, :64])  # what is set up at the first call does not count
+    one_round = {**timing, "seconds": 0.0, "least": 1}
+    operators = times_in_turns(slow, device=device, warm_up=False, **one_round)
+    operator_ms = sum(found[0] for found in operators.values()) / len(filters) if slow else None
+    rate = {key: 2 * multiply_adds(calls[key]) / median[key] / 1e6 for key in calls}  # GFLOP/s
+    machine = max(rate[str(channels)] for channels, _ in PLAIN)
     return {
-        "base": base,
+        "network": name,
         "size": f"{size[1]}x{size[0]}",
-        "whole_ms": median["whole"],
-        "whole_least_ms": min(slow["whole"]),
-        "tuner_ms": median["tuner"],
-        "tuner_least_ms": min(fast["tuner"]),
-        "times_faster": median["whole"] / median["tuner"],
-        "kept_mib": tuner.memory_bytes / 2**20,
-        "whole_gflop": gflop,
-        "whole_gflop_s": gflop / median["whole"] * 1000,
-        "difference": difference,
-        "operator": operator.name,
-        "operator_ms": median["operator"],
+        "network_ms": median["network"],
+        "tuner_ms": median.get("tuner"),
+        "operator_ms": operator_ms,
+        "operator_by_network": operator_ms and operator_ms / median["network"],
+        "gflop": 2 * multiply_adds(calls["network"]) / 1e9,
+        "tuner_gflop": 2 * multiply_adds(calls["tuner"]) / 1e9 if "tuner" in calls else None,
+        "gflop_s": rate["network"],
+        "machine_gflop_s": machine,
+        "share": rate["network"] / machine,
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the rows if asked."""
-    parser = argparse.ArgumentParser(description="Time the whole network, cheap tuning and the classic operator.")
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), help=f"{', '.join(SIZES)} or WIDTHxHEIGHT")
-    parser.add_argument("--bases", nargs="+", default=list(BASES), choices=BASES)
-    parser.add_argument("--operator", nargs="+", default=["l0"], choices=OPERATORS, metavar="NAME")
+    names = [PAPER, *pretrained_names()]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=names, choices=names, metavar="NAME")
+    parser.add_argument("--sizes", nargs="+", default=["512x512"], help=f"{', '.join(SIZES)} or WIDTHxHEIGHT")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="processor threads (default: PyTorch's choice)")
     parser.add_argument("--clock", default="wall", choices=CLOCKS, help="wall, or this program's processor time")
-    parser.add_argument("--seconds", type=float, default=10.0, help="time for each measurement")
-    parser.add_argument("--least", type=int, default=3, help="repeats even if that takes longer")
-    parser.add_argument("--quick", action="store_true", help="tiny image and networks, to see that it runs")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time for each network's rounds")
+    parser.add_argument("--quick", action="store_true", help="a tiny image, to see that it runs")
     parser.add_argument("--out", help="CSV file for the rows; a JSON with the settings goes beside it")
     given = parser.parse_args(arguments)
     if given.threads:
         torch.set_num_threads(given.threads)
-    sizes = [parse_size(text) for text in (["40x32"] if given.quick else given.sizes)]
+    timing = {"seconds": 0.05 if given.quick else given.seconds, "clock": given.clock}
     rows = []
-    for size in sizes:
-        for base in given.bases:
-            needed, there = memory_needed(size, width=BASES[base]["width"]), memory_there(given.device)
-            if needed > there:
-                print(f"left out: {base} at {size[1]}x{size[0]} needs about {needed:.1f} GiB, {there:.1f} GiB are free")
-                continue
-            for name in given.operator:
-                timing = {"seconds": given.seconds, "least": given.least, "clock": given.clock}
-                settings = {"seconds": 0.05, "scale": 16} if given.quick else {}
-                rows.append(measure(base, size, OPERATORS[name], device=given.device, **(timing | settings)))
-                print(format_table(rows[-1:], significant=3), flush=True)
-    if not rows:
-        return 1
-    print(f"\n{device_name(given.device)}\n{format_table(rows, significant=3)}")
+    for size in [parse_size(text) for text in (["40x32"] if given.quick else given.sizes)]:
+        for name in given.networks:
+            rows.append(measure(name, size, device=given.device, **timing))
+            print(format_table(rows[-1:], significant=3), flush=True)
+    where = f"{device_name(given.device)}, {torch.get_num_threads()} threads"
+    print(f"\n{where}\n{format_table(rows, significant=3)}")
     if given.out:
-        write_rows(given.out, rows, facts=provenance(device=device_name(given.device), clock=given.clock))
+        write_rows(given.out, rows, facts=provenance(device=where, clock=given.clock))
     return 0
 
 

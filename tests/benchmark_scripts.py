@@ -6,6 +6,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 TOOLS = FOLDER.parent / "tools"
+sys.path.append(str(FOLDER))  # where a script finds another one, as it does when it is started
 
 
 def load_script(name, folder=FOLDER):
