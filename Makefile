@@ -36,7 +36,7 @@ endif
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab reproduce refresh figures docs test fuzz paper lint lock clean FORCE
+.PHONY: help setup lab reproduce refresh figures docs bench test fuzz paper lint lock clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -90,6 +90,10 @@ docs: setup ## build the book into output/book (the first time installs Sphinx);
 	  $(PY) -m pip install --quiet --disable-pip-version-check $(INDEX) -c constraints.txt -e '.[notebooks,docs]'
 	$(PY) -m sphinx -W -n --keep-going -q -j auto -c docs . output/book
 	@echo "the book is output/book/index.html"
+
+bench: setup ## time operators and networks beside their peers, a quarter of an hour; rows go to output/bench
+	$(PY) benchmarks/operators.py --repeats 3 --out output/bench/operators.csv
+	$(PY) benchmarks/inference.py --sizes 512x512 1080p --out output/bench/inference.csv
 
 test: setup ## unit tests, doctests, papermill runs and strict notebook comparison
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope

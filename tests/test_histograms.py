@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from dpo_lib.operators.shared.histograms import cumulative_shares, interpolate, look_up, match_intensities
+from dpo_lib.histograms import cumulative_shares, interpolate, look_up, match_intensities
 
 
 def test_shares_are_those_of_sorting():

@@ -10,7 +10,7 @@ from skimage.exposure import match_histograms
 
 from dpo_lib.images import luminance, to_tensor
 from dpo_lib.operators import stylization as module
-from dpo_lib.operators.shared.histograms import match_intensities
+from dpo_lib.histograms import match_intensities
 from dpo_lib.operators.stylization import OPERATOR, gradient_table, stylization
 
 MODEL = np.ascontiguousarray(data.coffee()[::8, ::8])

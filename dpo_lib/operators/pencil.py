@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ..images import luminance
 from .operator import Operator
 from .shared.five_point import solve
-from .shared.histograms import match_intensities
+from ..histograms import match_intensities
 from .shared.lines import line_kernel
 
 STEP = 1 / 255  # contours fainter than an 8-bit step do not become black lines, and no tone is darker than it

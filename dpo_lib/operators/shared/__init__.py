@@ -1,1 +1,1 @@
-"""What several operators use: solvers, pyramids, colour spaces, histograms."""
+"""What several operators use: solvers, pyramids, colour spaces."""
