@@ -8,9 +8,9 @@ from photographs import photograph
 from skimage import data
 from skimage.exposure import match_histograms
 
+from dpo_lib.histograms import match_intensities
 from dpo_lib.images import luminance, to_tensor
 from dpo_lib.operators import stylization as module
-from dpo_lib.histograms import match_intensities
 from dpo_lib.operators.stylization import OPERATOR, gradient_table, stylization
 
 MODEL = np.ascontiguousarray(data.coffee()[::8, ::8])

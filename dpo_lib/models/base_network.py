@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..images import luminance
 from ..histograms import BINS_PER_UNIT, cumulative_shares, look_up
+from ..images import luminance
 from .layers import Convolution
 
 OUTPUTS = {"residual": 3, "direct": 3, "gain": 4, "gate": 6}  # and how many results a pixel has

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..histograms import match_intensities
 from ..images import luminance
 from .operator import Operator
 from .shared.five_point import solve
-from ..histograms import match_intensities
 from .shared.lines import line_kernel
 
 STEP = 1 / 255  # contours fainter than an 8-bit step do not become black lines, and no tone is darker than it

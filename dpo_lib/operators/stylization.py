@@ -7,9 +7,9 @@ import functools
 import numpy as np
 import torch
 
+from ..histograms import BINS_PER_UNIT, cumulative_shares, interpolate, look_up, match_intensities
 from ..images import as_batch, luminance, to_tensor
 from .operator import Operator
-from ..histograms import BINS_PER_UNIT, cumulative_shares, interpolate, look_up, match_intensities
 from .shared.local_laplacian import local_laplacian, recolour
 
 QUANTILES = 1024  # of the gradient distributions, and entries of the remapping's table
