@@ -4,9 +4,8 @@
     python benchmarks/inference.py --sizes 512x512 1080p --networks l0 single_layer --out results/inference.csv
     python benchmarks/inference.py --device cuda
 
-The network and a few plain 3x3 convolutions take turns on one photograph, at default values; medians. Its operator is
-run once (all filters of a joint network, of which the mean is given; restoration tasks have no classic operator here).
-The machine's rate is that of the quickest plain convolution. Also timed: the paper's base network, with random weights,
+The network and a few plain 3x3 convolutions take turns on one photograph, at default values; medians. A filter that a
+network imitates alone is run once. The machine's rate is that of the quickest plain convolution. Also timed: the paper's base network, with random weights,
 on which time does not depend. On a machine that does other things meanwhile, ``--threads 1 --clock processor`` counts
 this program's own processor time.
 """
@@ -31,7 +30,7 @@ from dpo_lib.models.pretrained import pretrained_names
 from dpo_lib.models.single_layer import first_generated
 from dpo_lib.records import device_name, provenance, write_rows
 from dpo_lib.text import format_table
-from dpo_lib.timing import CLOCKS, multiply_adds, times_in_turns
+from dpo_lib.timing import CLOCKS, multiply_adds, once_ms, times_in_turns
 
 SIZES = {"512x512": (512, 512), **OF_TABLE5}
 PAPER = "paper, 64 channels"
@@ -70,20 +69,19 @@ def network_named(name: str, device: str) -> DecoupledNetwork:
 def measure(name: str, size: tuple[int, int], *, device: str, **timing) -> dict:
     """One row: a network and a size; `timing` goes to `times_in_turns`."""
     network, image = network_named(name, device), photograph(size, device)
-    filters = [OPERATORS[n] for n in network.operators if OPERATORS[n].kind == "filter"]
-    first = next(iter(network.operators))
+    first, *others = network.operators
+    operator = None if others or name == PAPER or OPERATORS[first].kind != "filter" else OPERATORS[first]
     calls = {"network": lambda: network(image, operator=first)}
     calls |= {str(channels): plain(size, channels, halvings, device) for channels, halvings in PLAIN}
-    if first_generated(network.weight_learning_network.generated)[0]:
+    generated = network.weight_learning_network.generated
+    if generated and first_generated(generated)[0]:
         tuner = network.tuner(image)
         calls["tuner"] = lambda: tuner(operator=first)
     median = {key: statistics.median(found) for key, found in times_in_turns(calls, device=device, **timing).items()}
-    slow = {one.name: lambda one=one: one(image) for one in filters if name != PAPER}
-    for call in filters:
-        call(image[..., :64, :64])  # what is set up at the first call does not count
-    one_round = {**timing, "seconds": 0.0, "least": 1}
-    operators = times_in_turns(slow, device=device, warm_up=False, **one_round)
-    operator_ms = sum(found[0] for found in operators.values()) / len(filters) if slow else None
+    operator_ms = None
+    if operator:
+        operator(image[..., :64, :64])  # what is set up at the first call does not count
+        operator_ms = once_ms(lambda: operator(image), device=device, clock=timing["clock"])
     rate = {key: 2 * multiply_adds(calls[key]) / median[key] / 1e6 for key in calls}  # GFLOP/s
     machine = max(rate[str(channels)] for channels, _ in PLAIN)
     return {
