@@ -5,9 +5,9 @@
     python benchmarks/inference.py --device cuda
 
 The network and a few plain 3x3 convolutions take turns on one photograph, at default values; medians. A filter that a
-network imitates alone is run once. The machine's rate is that of the quickest plain convolution. Also timed: the paper's base network, with random weights,
-on which time does not depend. On a machine that does other things meanwhile, ``--threads 1 --clock processor`` counts
-this program's own processor time.
+network imitates alone is run once. The machine's rate is that of the quickest plain convolution. Also timed: the
+paper's base network, with random weights, on which time does not depend. On a machine that does other things meanwhile,
+``--threads 1 --clock processor`` counts this program's own processor time.
 """
 
 from __future__ import annotations
