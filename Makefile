@@ -93,7 +93,7 @@ docs: setup ## build the book into output/book (the first time installs Sphinx);
 
 bench: setup ## time operators and networks beside their peers, a quarter of an hour; rows go to output/bench
 	$(PY) benchmarks/operators.py --repeats 3 --out output/bench/operators.csv
-	$(PY) benchmarks/inference.py --sizes 512x512 1080p --out output/bench/inference.csv
+	$(PY) benchmarks/inference.py --out output/bench/inference.csv
 
 test: setup ## unit tests, doctests, papermill runs and strict notebook comparison
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope

@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in given.networks:
             rows.append(measure(name, size, device=given.device, **timing))
             print(format_table(rows[-1:], significant=3), flush=True)
-    where = f"{device_name(given.device)}, {torch.get_num_threads()} threads"
+    where = device_name(given.device)
     print(f"\n{where}\n{format_table(rows, significant=3)}")
     if given.out:
         write_rows(given.out, rows, facts=provenance(device=where, clock=given.clock))
