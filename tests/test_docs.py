@@ -42,6 +42,22 @@ def test_the_readmes_table_is_that_of_the_results():
         assert (untouched, ours) == measured(name), name
 
 
+def test_times_are_those_of_the_benchmark():
+    with (ROOT / "results" / "inference.csv").open() as file:
+        rows = {row["network"]: row for row in csv.DictReader(file)}
+    text = (ROOT / "docs" / "performance.md").read_text()
+    lines = re.findall(
+        r"^\| `(\w+)` \| (\d+) ms \| (\d+) ms \| ([\d.]+) \| ([\d.]+) dB \| (\d+) % \|$", text, re.MULTILINE
+    )
+    assert len(lines) == 6
+    for name, *shown, share in lines:
+        keys = ("network_ms", "operator_ms", "operator_by_network")
+        for number, key in zip(shown[:3], keys, strict=True):
+            assert float(number) == pytest.approx(float(rows[name][key]), rel=0.02), (name, key)
+        assert int(share) == round(100 * float(rows[name]["share"])), name
+        assert measured(name)[1].startswith(f"{shown[3]} "), name
+
+
 def test_every_network_is_in_the_gallery_with_its_cards_average():
     text = (ROOT / "docs" / "networks.md").read_text()
     for name in pretrained_names():
