@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = measure((height, width), device=given.device, **settings)
     images = list(embedded_images().values())
     losses = loss_db(given.network, [images[0][:64, :96]] if given.quick else images, device=given.device)
-    print(f"{device_name(given.device)}, {torch.get_num_threads()} threads\n{format_table(rows, significant=3)}\n")
+    print(f"{device_name(given.device)}\n{format_table(rows, significant=3)}\n")
     print(format_table(losses))
     if given.out:
         write_rows(given.out, rows, facts=provenance(device=device_name(given.device), losses=losses))

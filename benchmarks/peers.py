@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.quick:
         images = {name: image[:48, :64] for name, image in list(images.items())[:1]}
     rows = measure(images, factor=given.factor, targets=given.targets, progress=not given.quick)
-    print(f"{len(images)} images, {device_name('cpu')}, {torch.get_num_threads()} threads")
+    print(f"{len(images)} images, {device_name('cpu')}")
     print(format_table(table(rows)))
     if given.out:
         facts = {"command": "benchmarks/peers.py", "factor": given.factor, "images": sorted(images)}

@@ -24,9 +24,16 @@ def match_intensities(gray: torch.Tensor, values: torch.Tensor, cumulative: torc
     -------
     tensor (B, 1, H, W)
     """
-    position = gray.add(1).mul_(BINS_PER_UNIT).add_(0.5)
-    share = look_up(cumulative_shares(gray), position)
-    return interpolate(share, cumulative, values)
+    return interpolate(ranks(gray), cumulative, values)
+
+
+def ranks(gray: torch.Tensor) -> torch.Tensor:
+    """Share of each image's pixels that are darker than a pixel, (B, 1, H, W) to the same; see `match_intensities`.
+
+    >>> ranks(torch.tensor([0.2, 0.4, 0.4, 0.8]).view(1, 1, 1, 4)).flatten()
+    tensor([0.1250, 0.5000, 0.5000, 0.8750])
+    """
+    return look_up(cumulative_shares(gray), gray.add(1).mul_(BINS_PER_UNIT).add_(0.5))
 
 
 def cumulative_shares(gray: torch.Tensor) -> torch.Tensor:

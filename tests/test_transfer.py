@@ -33,14 +33,30 @@ def test_beginning_in_the_middle_of_another_networks_range(changes):
             assert torch.allclose(net(image, value, operator=name), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("output", ["gain", "gate"])
-def test_gains_begin_at_zero(output):
+@pytest.mark.parametrize("generated", ["conv(all)", "norm(last)"])
+def test_a_network_that_sees_ranks_begins_with_the_others_kernels(generated):
+    """The first kernels are those of the colours and the edge map; the ranks' own come last."""
     first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network.eval()
-    net = build_network(GAIN, TINY.with_network(output=output)).eval()
+    net = build_network(GAIN, TINY.with_network(equalised=True, generated=generated)).eval()
+    copy_weights(net, first)
+    with torch.no_grad():
+        for weight in net.weight_learning_network.fixed.values():
+            weight[:, 4:] = 0 if weight.shape[1] == 5 else weight[:, 4:]
+    image = to_tensor(pictures()[0]).float()
+    assert torch.allclose(net(image, 0.2), first(image, 0.55), atol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", [(0, 0), (6, 6), (8, 6)])
+@pytest.mark.parametrize("output", ["gain", "gate"])
+def test_gains_begin_at_zero(output, hidden):
+    config = replace(TINY, steps=3).with_network(hidden=hidden[0])
+    first = train(GAIN, pictures(), config, progress=False).network.eval()
+    net = build_network(GAIN, TINY.with_network(output=output, hidden=hidden[1])).eval()
     copy_weights(net, first)
     image = to_tensor(pictures()[0]).float()
-    for value in (0.2, 0.9):
-        assert torch.allclose(net(image, value), first(image, value), atol=1e-6)
+    for value in (0.2, 0.9):  # with other heads it begins in the middle of the range
+        wanted = first(image, value if hidden[0] == hidden[1] else 0.55)
+        assert torch.allclose(net(image, value), wanted, atol=1e-5)
 
 
 def test_a_network_with_input_channels_begins_with_the_others_kernels():

@@ -190,6 +190,14 @@ def ship(given) -> None:
     print(f"{weights.relative_to(ROOT)}: {weights.stat().st_size / 2**20:.1f} MiB")
 
 
+def begun_with(initial: dict | None, name: str) -> str:
+    """What the training of a network began with, in words."""
+    if initial is None:
+        return "random weights"
+    whose = f"an earlier `{name}`" if initial["name"] == name else f"`{initial['name']}`"
+    return f"the weights of {whose} ({initial['steps']:,} steps, {initial['samples']:,} samples)"
+
+
 def card_text(network, run: dict, given, *, name: str, half: bool, tested: Measured, table: list[dict]) -> str:
     """The model card."""
     operators = list(operators_of(network).values())
@@ -205,9 +213,7 @@ def card_text(network, run: dict, given, *, name: str, half: bool, tested: Measu
         pictures=pictures_of(operators),
         hours=run["wall_time_s"] / 3600,
         seed=run["config"]["seed"],
-        initial="the weights of `{name}` ({steps:,} steps, {samples:,} samples)".format(**run["initial"])
-        if "initial" in run
-        else "random weights",
+        initial=begun_with(run.get("initial"), name),
         terms=given.terms,
         training_set=given.training_set,
         test_count=tested.images,

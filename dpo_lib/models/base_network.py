@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..histograms import BINS_PER_UNIT, cumulative_shares, look_up
+from ..histograms import ranks
 from ..images import luminance
 from .layers import Convolution
 
@@ -54,14 +54,12 @@ def edge_map(image: torch.Tensor) -> torch.Tensor:
 
 
 def with_ranks(image: torch.Tensor) -> torch.Tensor:
-    """The images (B, 3, H, W) with the share of each one's pixels that have less luminance: (B, 4, H, W).
+    """The images (B, 3, H, W) and the `ranks` of their luminance: (B, 4, H, W).
 
     This is the luminance after histogram equalisation: what operators look at that go by a whole picture's histogram.
     It is taken as a constant by derivatives.
     """
-    gray = luminance(image.detach().float())
-    share = look_up(cumulative_shares(gray), (gray + 1) * BINS_PER_UNIT + 0.5)
-    return torch.cat([image, share.to(image)], dim=1)
+    return torch.cat([image, ranks(luminance(image.detach().float())).to(image)], dim=1)
 
 
 def channels_apart(image: torch.Tensor) -> torch.Tensor:
@@ -139,8 +137,8 @@ class BaseNetwork(nn.Module):
         Pixels of the opposite borders that are laid around the image first and cut from the answer in the end, for
         operators whose borders are periodic.
     equalised : bool
-        The image's first channels are followed by its `with_ranks`; a fourth channel that an image brings is taken for
-        that of the picture it was cut from.
+        The network sees the image `with_ranks`; a fourth channel that an image brings is taken for that of the picture
+        that it was cut from.
     codes : int
         Extra input channels. With instance normalisation every layer then adds a learned part of its convolution's
         result to the normalised one.
@@ -260,7 +258,8 @@ class BaseNetwork(nn.Module):
             image = F.pad(image, (0, right, 0, down), mode="replicate")
             channels = [F.pixel_unshuffle(image - 0.5, 2)]
         else:
-            channels = [image, edge_map(image[:, :3])]
+            channels = [image[:, :3], edge_map(image[:, :3])]
+            channels += [image[:, 3:]] if self.equalised else []
         if codes is not None:
             channels.append(codes[:, :, None, None].expand(-1, -1, *channels[0].shape[2:]).to(image))
         x = torch.cat(channels, dim=1)

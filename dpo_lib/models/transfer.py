@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 
 from .decoupled import DecoupledNetwork
 from .parameterized import GammaCode, ParameterizedNetwork
@@ -19,23 +20,27 @@ def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -
 
     Where other tensors are generated, or the parameters come another way (input channels, FiLM), the network begins
     with the weights that `initial` has in the middle of its range, for all operators and values (every A_i is zero).
-    Extra input channels keep their random kernels. Gains begin at zero where `initial` has none ("residual").
+    Extra input channels keep their random kernels, or begin at zero where these are generated. Gains begin at zero
+    where `initial` has none ("residual").
 
     Raises
     ------
     ValueError
         Base networks with other layers.
     """
-    own, given = network.state_dict(), _with_gains(initial.state_dict(), network, initial)
+    own, given = network.state_dict(), initial.state_dict()
+    layers, first = network.base_network.convolutions, initial.base_network.convolutions
+    if _has_new_gains(network, initial):
+        for name in own.keys() & given.keys():
+            if layers[-1].name in name.split("."):
+                given[name] = _after_zeros(given[name], len(own[name]))
+        first = [*first[:-1], replace(first[-1], out_channels=layers[-1].out_channels)]
     codes = network.gamma_code, initial.gamma_code
     copied = {name: _copied(tensor, given.get(name), *codes) for name, tensor in own.items()}
     if own.keys() == given.keys() and all(tensor is not None for tensor in copied.values()):
         network.load_state_dict(copied)
         return
-    layers, first = network.base_network.convolutions, initial.base_network.convolutions
     extra = layers[0].in_channels - first[0].in_channels
-    if _gains(network, initial):
-        first = [*first[:-1], replace(first[-1], out_channels=layers[-1].out_channels)]
     if extra < 0 or [replace(layers[0], in_channels=first[0].in_channels), *layers[1:]] != first:
         raise ValueError(
             f"the network to begin with ({initial.operator}: {initial.config}) has another form than the one to train "
@@ -44,21 +49,13 @@ def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -
     _copy_mid_range(network, initial)
 
 
-def _gains(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> int:
-    """How many channels of gains the last convolution of `network` has, where that of `initial` has none."""
-    if initial.config.output != "residual" or network.config.output not in ("gain", "gate"):
-        return 0
-    return network.base_network.convolutions[-1].out_channels - initial.base_network.convolutions[-1].out_channels
+def _has_new_gains(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> bool:
+    return initial.config.output == "residual" and network.config.output in ("gain", "gate")
 
 
-def _with_gains(tensors: dict, network: ParameterizedNetwork, initial: ParameterizedNetwork) -> dict:
-    """The tensors of `initial`, whose last convolution also gives gains of zero where `network` has some."""
-    last, gains = initial.base_network.convolutions[-1], _gains(network, initial)
-    found = {}
-    for name, tensor in tensors.items():
-        rows = gains * len(tensor) // last.out_channels if last.name in name.split(".") else 0
-        found[name] = torch.cat([tensor.new_zeros(rows, *tensor.shape[1:]), tensor])
-    return found
+def _after_zeros(given: torch.Tensor, rows: int) -> torch.Tensor:
+    """The tensor with so many rows in all, the first of them zeros: the last convolution's, whose gains come first."""
+    return torch.cat([given.new_zeros(max(0, rows - len(given)), *given.shape[1:]), given])
 
 
 def _copied(own: torch.Tensor, given: torch.Tensor | None, own_code: GammaCode, given_code: GammaCode):
@@ -94,15 +91,19 @@ def base_at_mid_range(network: ParameterizedNetwork) -> DecoupledNetwork:
 @torch.no_grad()
 def _copy_mid_range(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> None:
     """Give every value of every operator the weights that `initial` has for code zero."""
-    weights = _with_gains(all_weights(initial), network, initial)
+    weights = all_weights(initial)
     learning = network.weight_learning_network
     layers = network.base_network.convolutions
     network.base_network.scale.copy_(torch.cat([weights[f"norm{k}"][0] for k in range(1, len(layers))]))
     network.base_network.shift.copy_(torch.cat([weights[f"norm{k}"][1] for k in range(1, len(layers))]))
+    weights[layers[-1].name] = _after_zeros(weights[layers[-1].name], layers[-1].out_channels)
     for name, weight in learning.fixed.items():
         weight[:, : weights[name].shape[1]] = weights[name]
     for tensor in learning.generated:
         last, whole = last_linear(learning.heads[tensor.name]), weights[f"{tensor.kind}{tensor.layer}"]
+        if tensor.kind == "conv":
+            extra = layers[tensor.layer - 1].weight_shape[1] - whole.shape[1]
+            whole = F.pad(whole, (0, 0, 0, 0, 0, extra))
         whole = {"": whole, "in": whole[:, :1], "out": whole[:1]}[tensor.part]
         last.bias.copy_(whole.flatten())
         last.weight.zero_()
