@@ -5,8 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "dpo_lib"
 FLOORS = (  # from the ground up; modules and folders of one line do not import each other, the ground floor's may
-    ("checks", "decoding", "files", "histograms", "images", "metrics", "parameters", "processes", "progress")
-    + ("randomness", "records", "text", "timing"),
+    ("checks", "compiled", "decoding", "files", "histograms", "images", "metrics", "parameters", "processes")
+    + ("progress", "randomness", "records", "text", "timing"),
     ("operators", "models"),
     ("data",),
     ("training", "evaluation", "analysis", "plotting", "comparison", "apply"),

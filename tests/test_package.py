@@ -19,7 +19,7 @@ def test_the_package_alone_loads_nothing_heavy():
     program = (
         "import sys, dpo_lib; dpo_lib.__version__; assert not {'torch', 'numpy'} & set(sys.modules); "
         "from dpo_lib import *; "
-        "heavy = [m for m in ('matplotlib', 'ipywidgets', 'skimage', 'scipy', 'pooch', 'papermill', 'cv2') "
+        "heavy = [m for m in ('matplotlib', 'ipywidgets', 'skimage', 'scipy', 'numba', 'pooch', 'papermill', 'cv2') "
         "if m in sys.modules]; assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -32,7 +32,7 @@ def test_import_stays_light():
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = refuse\n"
         "import dpo_lib, dpo_lib.data, dpo_lib.metrics, dpo_lib.notebooks, dpo_lib.__main__\n"
-        "heavy = {'skimage', 'scipy', 'matplotlib', 'pooch', 'papermill', 'ipywidgets'} & set(sys.modules)\n"
+        "heavy = {'skimage', 'scipy', 'numba', 'matplotlib', 'pooch', 'papermill', 'ipywidgets'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 
+from ..compiled import compiled
 from .operator import Operator, Parameter, broadcast
 
-STRIP = 2**18  # pixels filtered at a time, which bounds the memory for large images
+STRIP = 2**16  # pixels that a thread filters at a time
 
 
 def weighted_median_filter(
@@ -23,7 +26,7 @@ def weighted_median_filter(
     Parameters
     ----------
     image : tensor (B, 3, H, W)
-        float32 or float64 in [0, 1], on any device.
+        float32 or float64 in [0, 1]; from a GPU it is taken to the CPU and back.
     radius : float or tensor (B,)
         Window radius in pixels, rounded to the nearest whole number r >= 0 (halves up); the window has (2 r + 1)^2
         pixels. The paper's range is [1, 10].
@@ -48,9 +51,8 @@ def weighted_median_filter(
     Each channel is guided by itself. Beyond the border the image is continued by its nearest pixel, as in OpenCV's
     ``medianBlur``, with which the plain median agrees exactly.
 
-    The filter is built from level sets. Let v_1 < ... < v_n be the channel's values and h_p(v) the number of pixels
-    in the window of p with the value v: one sliding sum of an indicator image per value, the cost of which hardly
-    depends on the radius. Then
+    The histogram h_p of the window moves along a row from pixel to pixel, a column leaving and a column entering. With
+    the channel's values v_1 < ... < v_n,
 
         result(p) = the first v_k with sum_{j <= k} h_p(v_j) w(v_j - I(p)) >= 1/2 sum_j h_p(v_j) w(v_j - I(p))
 
@@ -83,95 +85,94 @@ def weighted_median_filter(
         raise ValueError(
             f"wmf needs radius >= 0, sigma > 0 and levels >= 2, got radius {radii}, sigma {sigma}, levels {levels}"
         )
-    return torch.stack(
-        [
-            torch.stack([_filter_plane(plane, math.floor(r + 0.5), sigma, levels) for plane in planes])
-            for planes, r in zip(image, radii, strict=True)
-        ]
-    )
+    planes = image.numpy(force=True)
+    result = np.empty_like(planes)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for place in np.ndindex(planes.shape[:2]):
+            result[place] = _filter_plane(planes[place], math.floor(radii[place[0]] + 0.5), sigma, levels, pool)
+    return torch.from_numpy(result).to(image.device)
 
 
-def _filter_plane(plane: torch.Tensor, radius: int, sigma: float, levels: int) -> torch.Tensor:
+def _filter_plane(plane: np.ndarray, radius: int, sigma: float, levels: int, pool: ThreadPoolExecutor) -> np.ndarray:
     """Filter one channel (H, W)."""
     if radius == 0:
-        return plane.clone()
-    values, index = torch.unique(plane, return_inverse=True)
+        return plane
+    values, index = np.unique(plane, return_inverse=True)
     if len(values) > levels:
         low, high = values[0], values[-1]
-        values = low + (high - low) * torch.linspace(0, 1, levels).to(values)
-        index = (plane - low).mul_((levels - 1) / (high - low)).round_()
-    height, width = plane.shape
-    rows, columns = (
-        torch.arange(-radius, size + radius, device=plane.device).clamp_(0, size - 1) for size in (height, width)
-    )
-    padded = index.to(torch.int16 if len(values) < 2**15 else torch.int32)[rows][:, columns]
-    step = max(1, STRIP // width)
-    strips = (padded[top : min(top + step, height) + 2 * radius] for top in range(0, height, step))
-    if math.isinf(sigma):
-        medians = [_plain_median(strip, len(values), radius) for strip in strips]
-    else:
-        medians = [_weighted_median(strip, values, radius, sigma) for strip in strips]
-    return values[torch.cat(medians)]
+        values = low + (high - low) * np.linspace(0, 1, levels, dtype=plane.dtype)
+        index = np.round((plane - low) * ((levels - 1) / (high - low))).astype(np.int64)
+    padded = np.pad(index.reshape(plane.shape).astype(np.int32), radius, mode="edge")
+    weights = np.exp(-((values[:, None] - values) ** 2) / (2 * sigma**2), dtype=np.float64)
+    step = max(1, STRIP // plane.shape[1])
+
+    def medians(top: int) -> np.ndarray:
+        strip = padded[top : top + step + 2 * radius]
+        if math.isinf(sigma):
+            return _plain_medians(strip, radius, len(values))
+        return _weighted_medians(strip, radius, weights)
+
+    return values[np.concatenate(list(pool.map(medians, range(0, plane.shape[0], step))))]
 
 
-def _plain_median(padded: torch.Tensor, count: int, radius: int) -> torch.Tensor:
-    """Indices of the window medians: how many levels have more than half of the window above them."""
-    half = (2 * radius + 1) ** 2 // 2
-    levels = torch.arange(count, dtype=padded.dtype, device=padded.device).view(-1, 1, 1)
-    median = torch.zeros_like(padded[radius:-radius, radius:-radius])
-    for some in _groups(count, padded.device):
-        more_above = _window_counts(padded > levels[some], radius) > half
-        median += more_above.sum(0, dtype=median.dtype)
-    return median.long()
+@compiled
+def _plain_medians(padded, radius, levels):
+    """Medians (H, W) of the windows of padded (H + 2 radius, W + 2 radius), values 0 to levels - 1."""
+    side = 2 * radius + 1
+    half = side * side // 2
+    medians = np.empty((padded.shape[0] - 2 * radius, padded.shape[1] - 2 * radius), np.int32)
+    for i in range(medians.shape[0]):
+        histogram = np.zeros(levels, np.int32)
+        for y in range(i, i + side):
+            for x in range(side):
+                histogram[padded[y, x]] += 1
+        median, below = 0, 0  # so many pixels of the window lie below the median
+        for j in range(medians.shape[1]):
+            if j > 0:
+                for y in range(i, i + side):
+                    leaves, enters = padded[y, j - 1], padded[y, j + side - 1]
+                    histogram[leaves] -= 1
+                    histogram[enters] += 1
+                    below += (enters < median) - (leaves < median)
+            while below > half:
+                median -= 1
+                below -= histogram[median]
+            while below + histogram[median] <= half:
+                below += histogram[median]
+                median += 1
+            medians[i, j] = median
+    return medians
 
 
-def _weighted_median(padded: torch.Tensor, values: torch.Tensor, radius: int, sigma: float) -> torch.Tensor:
-    """Indices of the weighted window medians: how many levels have less than half of the weight up to them."""
-    count = len(values)
-    levels = torch.arange(count, dtype=padded.dtype, device=padded.device).view(-1, 1, 1)
-    centre = values[padded[radius:-radius, radius:-radius].long()]
-    histogram = torch.empty(count, *centre.shape, dtype=values.dtype, device=values.device)
-    for some in _groups(count, padded.device):
-        weight = (centre - values[some].view(-1, 1, 1)).square_().mul_(-0.5 / sigma**2).exp_()
-        torch.mul(weight, _window_counts(padded == levels[some], radius), out=histogram[some])
-    half = histogram.sum(0) / 2
-    reached = torch.zeros_like(centre)
-    median = torch.zeros_like(centre, dtype=torch.long)
-    for weight in histogram[:-1]:
-        reached += weight
-        median += reached < half
-    return median
-
-
-def _groups(count: int, device: torch.device) -> list[slice]:
-    """Which levels to take together: on a GPU all, on a CPU one at a time so that they stay in its cache."""
-    size = 1 if device.type == "cpu" else 256
-    return [slice(k, k + size) for k in range(0, count, size)]
-
-
-def _window_counts(chosen: torch.Tensor, radius: int) -> torch.Tensor:
-    """Number of chosen pixels (k, H + 2 radius, W + 2 radius) in every window, in small integers where they do."""
-    length = 2 * radius + 1
-    small = length**2 < 2**15
-    counts = _sliding_sum(chosen.view(torch.uint8) if small else chosen.int(), length, 1)
-    return _sliding_sum(counts.short() if small else counts, length, 2)
-
-
-def _sliding_sum(x: torch.Tensor, length: int, dim: int) -> torch.Tensor:
-    """Sums over `length` neighbours along `dim`, built of sums over 1, 2, 4, ... neighbours."""
-    size = x.shape[dim] - length + 1
-    total: torch.Tensor | None = None
-    reached, width = 0, 1
-    while True:
-        if length & width:
-            part = x.narrow(dim, reached, size)
-            total = part.clone() if total is None else total.add_(part)
-            reached += width
-        if total is not None and reached == length:
-            return total
-        rest = x.shape[dim] - width
-        x = x.narrow(dim, 0, rest) + x.narrow(dim, width, rest)
-        width *= 2
+@compiled
+def _weighted_medians(padded, radius, weights):
+    """The same with weights (levels, levels) of a window's value by that of its centre."""
+    side = 2 * radius + 1
+    levels = len(weights)
+    medians = np.empty((padded.shape[0] - 2 * radius, padded.shape[1] - 2 * radius), np.int32)
+    weighted = np.empty(levels)
+    for i in range(medians.shape[0]):
+        histogram = np.zeros(levels, np.int32)
+        for y in range(i, i + side):
+            for x in range(side):
+                histogram[padded[y, x]] += 1
+        for j in range(medians.shape[1]):
+            if j > 0:
+                for y in range(i, i + side):
+                    histogram[padded[y, j - 1]] -= 1
+                    histogram[padded[y, j + side - 1]] += 1
+            centre = padded[i + radius, j + radius]
+            total = 0.0
+            for k in range(levels):
+                weighted[k] = histogram[k] * weights[centre, k]
+                total += weighted[k]
+            median = 0
+            reached = weighted[0]
+            while reached < total / 2 and median < levels - 1:
+                median += 1
+                reached += weighted[median]
+            medians[i, j] = median
+    return medians
 
 
 OPERATOR = Operator(
