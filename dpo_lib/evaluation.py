@@ -52,8 +52,8 @@ def evaluate(
         Refuse values outside the operator's range.
     progress : bool
     on : {"rgb", "luminance", "gray"}, optional
-        What PSNR is measured on, see `metrics.psnr`. Default: RGB for filters; for restoration luminance, or, where the
-        operator's target is a gray image already (`Operator.target`), that image as it is.
+        What PSNR is measured on, see `metrics.psnr`. Default: RGB for filters and colour denoising; for restoration
+        luminance, or, where the operator's target is a gray image already (`Operator.target`), that image as it is.
     targets : path, optional
         Folder that keeps the operator's answers for the next network, see `kept_targets`; the same rows.
 
@@ -80,7 +80,9 @@ def evaluate(
     if not isinstance(values, (Sequence, np.ndarray, torch.Tensor)) or not len(values):
         raise ValueError(f"values must be a sequence of parameter values, at least one, got {values!r}")
     if on is None:
-        on = "rgb" if operator.kind == "filter" else "luminance" if operator.target is None else "gray"
+        on = "rgb" if operator.kind == "filter" else "luminance"
+        if operator.target is not None:
+            on = "rgb" if operator.settings.get("on") == "rgb" else "gray"
     keywords: dict[str, Any] = {} if check_range else {"check_range": False}
     if len(getattr(network, "operators", ())) > 1:
         keywords["operator"] = operator.name

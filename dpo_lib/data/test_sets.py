@@ -21,7 +21,7 @@ SETS = {
     "bsd68": (("bsd68_gray", 1),),
     "bsd100": (("bsd68_color", 1), ("bsds500_val32", 1)),
 }
-SET_OF = {"super_resolution": "bsd100", "denoise": "bsd68", "deblock": "live1"}  # operators' usual sets
+SET_OF = {"super_resolution": "bsd100", "denoise": "bsd68", "denoise_color": "bsd68_color", "deblock": "live1"}
 EMBEDDED_NAME = "photographs inside scikit-image's wheel"
 
 

@@ -3,6 +3,7 @@
 from . import (
     deblock,
     denoise,
+    denoise_color,
     derain,
     l0,
     llf,
@@ -34,6 +35,7 @@ OPERATORS: dict[str, Operator] = {
     "pencil": pencil.OPERATOR,
     "super_resolution": super_resolution.OPERATOR,
     "denoise": denoise.OPERATOR,
+    "denoise_color": denoise_color.OPERATOR,
     "deblock": deblock.OPERATOR,
     "derain": derain.OPERATOR,
 }
