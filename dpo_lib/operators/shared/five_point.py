@@ -137,8 +137,9 @@ def _conjugate_gradients(
     """The solution (H, W) and the number of iterations."""
     number = right_side.dtype.type
     r = np.pad(right_side, 1)
-    x, direction, image = np.zeros_like(r), np.zeros_like(r), np.zeros_like(r)
+    x, direction = np.zeros_like(r), np.zeros_like(r)
     work = grids.work()
+    work[0][2], image = r, work[0][1]
     rz_before, energy = math.inf, 0.0
     gains: list[float] = []
     while len(gains) < max_iterations and not math.isnan(energy):
@@ -147,7 +148,7 @@ def _conjugate_gradients(
         if abs(rz) <= (tolerance / 10) ** 2 * energy:  # solved at once; what is left is rounding
             return x[1:-1, 1:-1], len(gains)
         _add(z, direction, number(rz / rz_before))
-        direction, work[0] = z, direction
+        direction, work[0][0] = z, direction
         _multiply(direction, *grids.levels[0][:2], image)
         step = rz / _dot(direction, image)
         _add(x, direction, number(step))
@@ -178,13 +179,13 @@ class _Multigrid:
         weights = np.zeros((2, *(size + 2 for size in diagonal.shape)), diagonal.dtype)
         weights[RIGHT, 1:-1, 1:-2], weights[BELOW, 1:-2, 1:-1] = horizontal, vertical
         diagonal = np.pad(diagonal, 1)
-        self.levels = []  # weights, diagonal, inverse pivots of rows and of columns, interpolation
+        self.levels = []  # weights, diagonal, inverse pivots of rows and of columns, shares
         while diagonal[1:-1, 1:-1].size > DENSE:
             totals = _totals(weights, diagonal)
             lines = _factors(totals, weights[RIGHT], 0, 1), _factors(totals, weights[BELOW], 1, 0)
-            interpolation = _interpolation(np.maximum(weights, 0), diagonal)  # P' A P may have negative ones
-            self.levels.append((weights, diagonal, *lines, interpolation))
-            weights, diagonal = _coarser(weights, diagonal, interpolation)
+            shares = _interpolation(np.maximum(weights, 0), diagonal)  # P' A P may have negative ones
+            self.levels.append((weights, diagonal, *lines, _packed(shares)))
+            weights, diagonal = _coarser(weights, diagonal, shares)
         self.levels.append((weights, diagonal, None, None, None))
         inner = diagonal[1:-1, 1:-1].shape
         units = np.pad(np.eye(math.prod(inner)).reshape(-1, *inner), ((0, 0), (1, 1), (1, 1)))
@@ -194,25 +195,39 @@ class _Multigrid:
         matrix = columns[:, 1:-1, 1:-1].reshape(len(units), -1)
         self.full_inverse = np.linalg.inv(matrix).astype(diagonal.dtype)
 
-    def work(self) -> list[np.ndarray]:
-        """What `cycle` writes into: a solution per grid, and a right side per grid but the finest."""
-        return [np.zeros_like(level[1]) for level in (*self.levels, *self.levels[1:])]
+    def work(self) -> list[list[np.ndarray]]:
+        """What `cycle` writes into: for each grid a solution, its product with the matrix, and a right side."""
+        return [[np.zeros_like(level[1]) for _ in range(3)] for level in self.levels]
 
-    def cycle(self, r: np.ndarray, work: list[np.ndarray], depth: int = 0) -> np.ndarray:
+    def cycle(self, r: np.ndarray, work: list[list[np.ndarray]], depth: int = 0) -> np.ndarray:
         """The approximate solution for a right side (H + 2, W + 2): an array of `work`."""
-        weights, diagonal, *lines, interpolation = self.levels[depth]
-        x = work[depth]
-        if interpolation is None:
+        weights, diagonal, *lines, shares = self.levels[depth]
+        x, product, _ = work[depth]
+        if shares is None:
             inner = r[1:-1, 1:-1]
             x[1:-1, 1:-1] = (self.full_inverse @ inner.ravel()).reshape(inner.shape)
             return x
-        coarse = work[len(self.levels) + depth]
+        coarse = work[depth + 1][2]
         x.fill(0)
         _relax(x, r, weights, *lines, True)
-        _restrict(x, r, weights, diagonal, interpolation, coarse)
-        _interpolate(x, interpolation, self.cycle(coarse, work, depth + 1))
+        _multiply(x, weights, diagonal, product)
+        _restrict(r, product, shares, coarse)
+        _interpolate(x, shares, self.cycle(coarse, work, depth + 1))
         _relax(x, r, weights, *lines, False)
         return x
+
+
+def _packed(shares: np.ndarray) -> np.ndarray:
+    """The shares that are neither 0 nor 1, by the coarser point above left (8, h + 2, w + 2): two of the point to its
+    right, two of the one below it, four of the one below right."""
+    height, width = ((n - 1) // 2 for n in shares.shape[1:])
+    odd, even = (slice(first, first + 2 * height, 2) for first in (1, 2))
+    odd_columns, even_columns = (slice(first, first + 2 * width, 2) for first in (1, 2))
+    packed = np.zeros((8, height + 2, width + 2), shares.dtype)
+    packed[0:2, 1:-1, 1:-1] = shares[0:2, odd, even_columns]
+    packed[2:4, 1:-1, 1:-1] = shares[0:4:2, even, odd_columns]
+    packed[4:8, 1:-1, 1:-1] = shares[:, even, even_columns]
+    return packed
 
 
 @compiled
@@ -408,46 +423,42 @@ def _coarser(weights, diagonal, shares):
 
 
 @compiled
-def _restrict(x, r, weights, diagonal, shares, coarse):
-    """What is left of the right side r after x, handed on to the coarser grid."""
-    right, below = weights[RIGHT], weights[BELOW]
-    rest = np.empty_like(x[0])
+def _restrict(r, product, shares, coarse):
+    """Hand what is left of a right side, r - product, on to the coarser grid."""
     coarse[:] = 0
-    for i in range(1, x.shape[0] - 1):
-        for j in range(1, x.shape[1] - 1):
-            c = x[i, j]
-            rest[j] = (
-                r[i, j]
-                - diagonal[i, j] * c
-                - (right[i, j] * (c - x[i, j + 1]) + right[i, j - 1] * (c - x[i, j - 1]))
-                - (below[i, j] * (c - x[i + 1, j]) + below[i - 1, j] * (c - x[i - 1, j]))
+    for row in range(1, coarse.shape[0] - 1):
+        i = 2 * row - 1
+        for column in range(1, coarse.shape[1] - 1):
+            j = 2 * column - 1
+            between = r[i, j + 1] - product[i, j + 1]
+            under = r[i + 1, j] - product[i + 1, j]
+            middle = r[i + 1, j + 1] - product[i + 1, j + 1]
+            coarse[row, column] += (
+                (r[i, j] - product[i, j])
+                + shares[0, row, column] * between
+                + shares[2, row, column] * under
+                + shares[4, row, column] * middle
             )
-        if len(weights) > 2:
-            below_right, below_left = weights[BELOW_RIGHT], weights[BELOW_LEFT]
-            for j in range(1, x.shape[1] - 1):
-                c = x[i, j]
-                rest[j] -= (
-                    below_right[i, j] * (c - x[i + 1, j + 1]) + below_right[i - 1, j - 1] * (c - x[i - 1, j - 1])
-                ) + (below_left[i, j] * (c - x[i + 1, j - 1]) + below_left[i - 1, j + 1] * (c - x[i - 1, j + 1]))
-        row = (i + 1) // 2
-        for j in range(1, x.shape[1] - 1):
-            column = (j + 1) // 2
-            coarse[row, column] += shares[0, i, j] * rest[j]
-            coarse[row, column + 1] += shares[1, i, j] * rest[j]
-            coarse[row + 1, column] += shares[2, i, j] * rest[j]
-            coarse[row + 1, column + 1] += shares[3, i, j] * rest[j]
+            coarse[row, column + 1] += shares[1, row, column] * between + shares[5, row, column] * middle
+            coarse[row + 1, column] += shares[3, row, column] * under + shares[6, row, column] * middle
+            coarse[row + 1, column + 1] += shares[7, row, column] * middle
 
 
 @compiled
 def _interpolate(x, shares, coarse):
     """Add what the coarser grid found."""
-    for i in range(1, x.shape[0] - 1):
-        row = (i + 1) // 2
-        for j in range(1, x.shape[1] - 1):
-            column = (j + 1) // 2
-            x[i, j] += (
-                shares[0, i, j] * coarse[row, column]
-                + shares[1, i, j] * coarse[row, column + 1]
-                + shares[2, i, j] * coarse[row + 1, column]
-                + shares[3, i, j] * coarse[row + 1, column + 1]
+    for row in range(1, coarse.shape[0] - 1):
+        i = 2 * row - 1
+        for column in range(1, coarse.shape[1] - 1):
+            j = 2 * column - 1
+            here, right = coarse[row, column], coarse[row, column + 1]
+            below, across = coarse[row + 1, column], coarse[row + 1, column + 1]
+            x[i, j] += here
+            x[i, j + 1] += shares[0, row, column] * here + shares[1, row, column] * right
+            x[i + 1, j] += shares[2, row, column] * here + shares[3, row, column] * below
+            x[i + 1, j + 1] += (
+                shares[4, row, column] * here
+                + shares[5, row, column] * right
+                + shares[6, row, column] * below
+                + shares[7, row, column] * across
             )
