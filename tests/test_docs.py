@@ -58,6 +58,41 @@ def test_times_are_those_of_the_benchmark():
         assert measured(name)[1].startswith(f"{shown[3]} "), name
 
 
+def test_the_readmes_times_are_those_of_the_benchmark():
+    names = {
+        "L0": "l0",
+        "WLS": "wls",
+        "RTV": "rtv",
+        "rolling guidance": "rgf",
+        "median": "wmf",
+        "local Laplacian": "llf",
+    }
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in PAGES[0].read_text().splitlines() if "|" in line
+    ]
+    heading = next(row for row in rows if row[-1] == "local Laplacian")
+    by_name = {
+        row[0]: dict(zip([names[name] for name in heading[1:]], row[1:], strict=True))
+        for row in rows[rows.index(heading) :][2:5]
+    }
+    with (ROOT / "results" / "inference.csv").open() as file:
+        times = {row["network"]: row for row in csv.DictReader(file)}
+    for name in names.values():
+        for who in ("operator", "network"):
+            assert float(by_name[who][name]) == pytest.approx(float(times[name][f"{who}_ms"]), rel=0.02), (who, name)
+    with (ROOT / "results" / "operators.csv").open() as file:
+        ratios = {(row["operator"], row["settings"], row["value"]): row["ratio"] for row in csv.DictReader(file)}
+    shown = by_name["operator / OpenCV or SciPy"]
+    plain, weighted = shown.pop("wmf").split("; weighted ")
+    assert not shown.pop("llf")
+    shown = {("wmf", "", "5.5"): plain, ("wmf", "sigma=0.1", "5.5"): weighted} | {
+        (name, "", value): shown[name]
+        for name, value in (("l0", "0.02"), ("wls", "1"), ("rtv", "0.01"), ("rgf", "5.5"))
+    }
+    for key, ratio in shown.items():
+        assert float(ratio) == pytest.approx(float(ratios[key]), abs=0.06 if float(ratio) > 1 else 0.006), key
+
+
 def test_every_network_is_in_the_gallery_with_its_cards_average():
     text = (ROOT / "docs" / "networks.md").read_text()
     for name in pretrained_names():
