@@ -128,7 +128,8 @@ def test_a_source_that_cannot_be_seen_is_said_once():
 
 def test_the_source_behind_an_operator():
     sources = {name: source_of(operator) for name, operator in OPERATORS.items()}
-    assert None not in sources.values() and len(set(sources.values())) == len(sources)
+    assert sources["denoise_color"] == sources["denoise"]  # one function with two settings
+    assert None not in sources.values() and len(set(sources.values())) == len(sources) - 1
 
     def one(image, strength):
         return image * strength
