@@ -179,7 +179,7 @@ class _Multigrid:
         weights = np.zeros((2, *(size + 2 for size in diagonal.shape)), diagonal.dtype)
         weights[RIGHT, 1:-1, 1:-2], weights[BELOW, 1:-2, 1:-1] = horizontal, vertical
         diagonal = np.pad(diagonal, 1)
-        self.levels = []  # weights, diagonal, inverse pivots of rows and of columns, shares
+        self.levels: list[tuple] = []  # weights, diagonal, inverse pivots of rows and of columns, shares
         while diagonal[1:-1, 1:-1].size > DENSE:
             totals = _totals(weights, diagonal)
             lines = _factors(totals, weights[RIGHT], 0, 1), _factors(totals, weights[BELOW], 1, 0)
