@@ -83,6 +83,7 @@ def weighted_least_squares(
     if guide is None:
         guide = (image.clamp(min=0) + epsilon).log_()  # an image may lie a rounding below 0
     horizontal, vertical = (lam / (guide.diff(dim=d).abs_().pow_(alpha) + epsilon) for d in (3, 2))
+    del guide  # as large as the image
     return five_point.solve(image, horizontal=horizontal, vertical=vertical)
 
 
