@@ -26,7 +26,7 @@ def compiled(function: Callable) -> Callable:
             return numba.njit(nogil=True, fastmath=FAST)(function)
 
     @functools.wraps(function)
-    def call(*args):
-        return machine_code()(*args)
+    def call(*args, **named):
+        return machine_code()(*args, **named)
 
     return call

@@ -83,6 +83,13 @@ def test_unrounded_values(sigma):
         assert np.abs(rounded - exact).max() <= 0.5 / 255 + 1e-12
 
 
+def test_many_levels_of_a_plain_median_take_no_table_of_weights():
+    ramp = np.arange(400 * 500).reshape(400, 500, 1) / 200_000  # a table of so many values by as many: 320 GB
+    image = ramp.repeat(3, axis=2)
+    result = OPERATOR(image, 1, levels=200_000)
+    assert np.array_equal(result, ndimage.median_filter(image, size=(3, 3, 1), mode="nearest"))
+
+
 def test_batch_equals_one_by_one():
     images = torch.stack([torch.from_numpy(strong_photograph(seed=s)).permute(2, 0, 1).float() for s in range(3)])
     values = [1.0, 4.2, 10.0]

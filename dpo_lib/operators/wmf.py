@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
 
@@ -103,16 +104,14 @@ def _filter_plane(plane: np.ndarray, radius: int, sigma: float, levels: int, poo
         values = low + (high - low) * np.linspace(0, 1, levels, dtype=plane.dtype)
         index = np.round((plane - low) * ((levels - 1) / (high - low))).astype(np.int64)
     padded = np.pad(index.reshape(plane.shape).astype(np.int32), radius, mode="edge")
-    weights = np.exp(-((values[:, None] - values) ** 2) / (2 * sigma**2), dtype=np.float64)
+    if math.isinf(sigma):
+        medians = functools.partial(_plain_medians, radius=radius, levels=len(values))
+    else:
+        weights = np.exp(-((values[:, None] - values) ** 2) / (2 * sigma**2), dtype=np.float64)
+        medians = functools.partial(_weighted_medians, radius=radius, weights=weights)
     step = max(1, STRIP // plane.shape[1])
-
-    def medians(top: int) -> np.ndarray:
-        strip = padded[top : top + step + 2 * radius]
-        if math.isinf(sigma):
-            return _plain_medians(strip, radius, len(values))
-        return _weighted_medians(strip, radius, weights)
-
-    return values[np.concatenate(list(pool.map(medians, range(0, plane.shape[0], step))))]
+    strips = (padded[top : top + step + 2 * radius] for top in range(0, plane.shape[0], step))
+    return values[np.concatenate(list(pool.map(medians, strips)))]
 
 
 @compiled

@@ -43,7 +43,7 @@ def solve(
         pixels come out right to about 1e-6 where the diagonal is 1 and the solution lies in [0, 1]; float32 and
         weights of 1e5 add about 1e-6 by rounding.
     max_iterations : int
-        Smoothing a photograph takes between 5 and 60, whatever the strength and the size; nearly black noise 300.
+        RTV takes 5 or 6 on a photograph, WLS 16 to 80, and up to 180 on nearly black channels; black noise 340.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def _conjugate_gradients(
     r = np.pad(right_side, 1)
     x, direction = np.zeros_like(r), np.zeros_like(r)
     work = grids.work()
-    work[0][2], image = r, work[0][1]
+    image = work[0][1]
     rz_before, energy = math.inf, 0.0
     gains: list[float] = []
     while len(gains) < max_iterations and not math.isnan(energy):
