@@ -59,6 +59,28 @@ def test_gains_begin_at_zero(output, hidden):
         assert torch.allclose(net(image, value), wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("hidden", [(0, 0), (6, 6), (8, 6)])
+@pytest.mark.parametrize("output", ["gain", "gate", "residual"])
+def test_one_gain_begins_as_the_mean_of_three(output, hidden):
+    """Where the colours are alike, three gains times each colour are three times their mean; one becomes three of it."""
+    changes = {"base": "pyramid", "widths": (4, 6)}
+    given = {"gain": "gate", "gate": "gain", "residual": "gate"}[output]
+    config = replace(TINY, steps=3).with_network(**changes, hidden=hidden[0], output=given)
+    first = train(GAIN, pictures(), config, progress=False).network.eval()
+    with torch.no_grad():
+        for weight in first.parameters():
+            weight += 0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    net = build_network(GAIN, TINY.with_network(**changes, hidden=hidden[1], output=output)).eval()
+    copy_weights(net, first)
+    gray = to_tensor(pictures()[0]).float().mean(1, keepdim=True).repeat(1, 3, 1, 1)
+    image = gray * (output != "residual")  # a black picture is answered by the residual alone
+    for value in (0.2, 0.9):
+        wanted, found = first(image, value if hidden[0] == hidden[1] else 0.55), net(image, value)
+        assert wanted.abs().max() > 1e-3
+        assert torch.allclose(found.mean(1), wanted.mean(1), atol=1e-5)
+        assert output == "gain" or torch.allclose(found, wanted, atol=1e-5)
+
+
 def test_a_network_with_input_channels_begins_with_the_others_kernels():
     first = train(GAIN, pictures(), replace(TINY, steps=3), progress=False).network
     net = build_network(THREE, TINY.with_network(model="input_channels"))

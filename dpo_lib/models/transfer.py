@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
+from .base_network import OUTPUTS
 from .decoupled import DecoupledNetwork
 from .parameterized import GammaCode, ParameterizedNetwork
 from .weight_learning import last_linear
@@ -21,7 +22,7 @@ def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -
     Where other tensors are generated, or the parameters come another way (input channels, FiLM), the network begins
     with the weights that `initial` has in the middle of its range, for all operators and values (every A_i is zero).
     Extra input channels keep their random kernels, or begin at zero where these are generated. Gains begin at zero
-    where `initial` has none ("residual").
+    where `initial` has none ("residual"), and one gain for all colours ("gain") as the mean of three ("gate").
 
     Raises
     ------
@@ -30,10 +31,12 @@ def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -
     """
     own, given = network.state_dict(), initial.state_dict()
     layers, first = network.base_network.convolutions, initial.base_network.convolutions
-    if _has_new_gains(network, initial):
+    outputs = initial.config.output, network.config.output
+    if outputs[0] != outputs[1] and "direct" not in outputs:
+        before, after = (OUTPUTS[output] for output in outputs)
         for name in own.keys() & given.keys():
-            if layers[-1].name in name.split("."):
-                given[name] = _after_zeros(given[name], len(own[name]))
+            if layers[-1].name in name.split(".") and len(given[name]) * after == len(own[name]) * before:
+                given[name] = _with_gains(given[name], *outputs)
         first = [*first[:-1], replace(first[-1], out_channels=layers[-1].out_channels)]
     codes = network.gamma_code, initial.gamma_code
     copied = {name: _copied(tensor, given.get(name), *codes) for name, tensor in own.items()}
@@ -49,13 +52,15 @@ def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -
     _copy_mid_range(network, initial)
 
 
-def _has_new_gains(network: ParameterizedNetwork, initial: ParameterizedNetwork) -> bool:
-    return initial.config.output == "residual" and network.config.output in ("gain", "gate")
-
-
-def _after_zeros(given: torch.Tensor, rows: int) -> torch.Tensor:
-    """The tensor with so many rows in all, the first of them zeros: the last convolution's, whose gains come first."""
-    return torch.cat([given.new_zeros(max(0, rows - len(given)), *given.shape[1:]), given])
+def _with_gains(tensor: torch.Tensor, given: str, wanted: str) -> torch.Tensor:
+    """A tensor of the last convolution, whose rows are those of the gains and then those of the residual, for another
+    form of the output.
+    """
+    before, after = (OUTPUTS[output] - 3 for output in (given, wanted))
+    rows = tensor.unflatten(0, (before + 3, -1))
+    gains = rows[:before].mean(0, keepdim=True) if before else torch.zeros_like(rows[:1])
+    gains = rows[:before] if before == after else gains.expand(after, *rows.shape[1:])
+    return torch.cat([gains, rows[before:]]).flatten(0, 1)
 
 
 def _copied(own: torch.Tensor, given: torch.Tensor | None, own_code: GammaCode, given_code: GammaCode):
@@ -96,7 +101,9 @@ def _copy_mid_range(network: ParameterizedNetwork, initial: ParameterizedNetwork
     layers = network.base_network.convolutions
     network.base_network.scale.copy_(torch.cat([weights[f"norm{k}"][0] for k in range(1, len(layers))]))
     network.base_network.shift.copy_(torch.cat([weights[f"norm{k}"][1] for k in range(1, len(layers))]))
-    weights[layers[-1].name] = _after_zeros(weights[layers[-1].name], layers[-1].out_channels)
+    outputs = initial.config.output, network.config.output
+    if "direct" not in outputs:
+        weights[layers[-1].name] = _with_gains(weights[layers[-1].name], *outputs)
     for name, weight in learning.fixed.items():
         weight[:, : weights[name].shape[1]] = weights[name]
     for tensor in learning.generated:
