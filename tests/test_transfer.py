@@ -76,9 +76,9 @@ def test_one_gain_begins_as_the_mean_of_three(output, hidden):
     image = gray * (output != "residual")  # a black picture is answered by the residual alone
     for value in (0.2, 0.9):
         wanted, found = first(image, value if hidden[0] == hidden[1] else 0.55), net(image, value)
-        assert wanted.abs().max() > 1e-3
-        assert torch.allclose(found.mean(1), wanted.mean(1), atol=1e-5)
-        assert output == "gain" or torch.allclose(found, wanted, atol=1e-5)
+        assert wanted.abs().max() > 1e-4
+        assert torch.allclose(found.mean(1), wanted.mean(1), atol=3e-6)
+        assert output == "gain" or torch.allclose(found, wanted, atol=3e-6)
 
 
 def test_a_network_with_input_channels_begins_with_the_others_kernels():
