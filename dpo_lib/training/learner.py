@@ -154,7 +154,9 @@ class Learner:
         value = batch.value if batch.value.shape[1] else None
         names = batch.operators if self.joint else None
         code = self.network.gamma_code(value, operator=names, batch=len(batch.input), check_range=False)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        low = self.dtype == torch.bfloat16
+        # no cache: within an outer autocast it would hold the first step's weights for ever
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low, cache_enabled=False):
             if self.config.same_crop > 1:
                 size = self.config.same_crop
                 shared = zip(batch.input[::size].split(1), code.split(size), strict=True)
