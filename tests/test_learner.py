@@ -50,11 +50,22 @@ def test_networks_of_periodic_operators_wrap():
 
 
 def learner_and_batch(operators, network=None, **settings):
-    config = replace(TINY.with_network(base="pyramid", widths=(4, 6), wrap=16), precision="float32", **settings)
+    config = replace(TINY.with_network(base="pyramid", widths=(4, 6), wrap=16), **settings)
     learner = Learner(operators, config, torch.device("cpu"), network)
     shown = torch.rand(4, 3, 40, 40)
     values = torch.tensor([[0.3], [0.7], [0.3], [0.3]], dtype=torch.float64)
     return learner, Batch(shown, shown.roll(1, 0), values, ["gain"] * 4)
+
+
+def test_a_step_in_bfloat16_takes_the_weights_that_the_one_before_has_left():
+    """Autocast keeps converted weights until the outermost block ends, and trainings run inside one."""
+    learner, batch = learner_and_batch({"gain": GAIN}, precision="bfloat16")
+    with torch.autocast("cpu", enabled=False):
+        before = learner.predict(batch)
+        for step in range(3):
+            learner.step(batch, step)
+        inside = learner.predict(batch)
+    assert torch.equal(inside, learner.predict(batch)) and not torch.equal(inside, before)
 
 
 def test_images_of_one_value_go_together_and_answer_as_apart():
