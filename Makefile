@@ -96,7 +96,7 @@ bench: setup ## time operators and networks beside their peers, a quarter of an 
 	$(PY) benchmarks/inference.py --out output/bench/inference.csv
 
 test: setup ## unit tests, doctests, papermill runs and strict notebook comparison
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope --durations=40
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=40
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --nbval notebooks
 
 fuzz: setup ## try N inputs of every kind at the public door (default: 10000), other ones each time

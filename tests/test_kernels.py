@@ -205,6 +205,16 @@ def test_separate_networks():
         kernel_embedding({"one": network(), "two": network(width=5)}, 4)
 
 
+@pytest.mark.parametrize("generated", ["conv(2)+conv(3).in+norm(all)", "norm(all)"])
+def test_kernels_that_are_the_same_for_all_add_nothing_to_an_embedding(generated):
+    net = network(JOINT, generated=generated)
+    everything = np.concatenate([generate_kernels(net, 9, operator=name)[0] for name in JOINT])
+    expected, found = principal_coordinates(everything), kernel_embedding(net, 9)
+    assert np.allclose(found.points, expected[:, :2], atol=1e-5)
+    assert np.allclose(found.variance, expected.var(axis=0), atol=1e-5)
+    assert (found.variance[0] > 1e-3) == ("conv" in generated)
+
+
 def test_tsne_keeps_clusters_apart():
     pytest.importorskip("sklearn")
     nets = {"one": network(seed=1), "two": network(seed=2)}

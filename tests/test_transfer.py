@@ -62,7 +62,7 @@ def test_gains_begin_at_zero(output, hidden):
 @pytest.mark.parametrize("hidden", [(0, 0), (6, 6), (8, 6)])
 @pytest.mark.parametrize("output", ["gain", "gate", "residual"])
 def test_one_gain_begins_as_the_mean_of_three(output, hidden):
-    """Where the colours are alike, three gains times each colour are three times their mean; one becomes three of it."""
+    """Where the colours are alike, three gains do what their mean does, and one does what three of it do."""
     changes = {"base": "pyramid", "widths": (4, 6)}
     given = {"gain": "gate", "gate": "gain", "residual": "gate"}[output]
     config = replace(TINY, steps=3).with_network(**changes, hidden=hidden[0], output=given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -277,7 +277,7 @@ def generate_kernels(
     net: DecoupledNetwork,
     n: int = 500,
     *,
-    layer: str | None = None,
+    layer: str | Sequence[str] | None = None,
     operator: str | None = None,
     seed: int = 0,
     batch: int = 50,
@@ -289,8 +289,8 @@ def generate_kernels(
     net : DecoupledNetwork
     n : int
         Number of values (paper: 500 per operator).
-    layer : str, optional
-        "conv1", "conv2" ...; None for all, one behind the other.
+    layer : str or sequence of str, optional
+        "conv1", "conv2" ...; several, or None for all, one behind the other.
     operator : str, optional
         Which one, for a network that knows several.
     seed : int
@@ -317,7 +317,8 @@ def generate_kernels(
     >>> kernels.shape, gamma.shape
     ((5, 576), (5, 1))
     """
-    names = _names(net) if layer is None else [_convolution(net, layer).name]
+    layers = [layer] if isinstance(layer, str) else layer
+    names = _names(net) if layers is None else [_convolution(net, name).name for name in layers]
     name = list(net.operators)[net.gamma_code.index(operator)]
     generator = torch.Generator().manual_seed(seed)
     columns = [parameter.sample(n, generator) for parameter in net.operators[name]]
@@ -417,12 +418,18 @@ def kernel_embedding(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    pairs = [(name, nets) for name in nets.operators] if isinstance(nets, DecoupledNetwork) else list(nets.items())
+    layers: str | Sequence[str] | None = layer
+    if isinstance(nets, DecoupledNetwork):
+        pairs = [(name, nets) for name in nets.operators]
+        if layer is None:  # kernels that are the same for all operators and values add nothing
+            generated = nets.weight_learning_network.generated
+            layers = list(dict.fromkeys(f"conv{tensor.layer}" for tensor in generated if tensor.kind == "conv")) or None
+    else:
+        pairs = list(nets.items())
     kernels, operator, value = [], [], []
     for name, net in pairs:
-        rows, gamma = generate_kernels(
-            net, n, layer=layer, operator=name if len(net.operators) > 1 else None, seed=seed
-        )
+        own = name if len(net.operators) > 1 else None
+        rows, gamma = generate_kernels(net, n, layer=layers, operator=own, seed=seed)
         kernels.append(rows)
         operator += [name] * n
         value.append(gamma[:, 0] if gamma.shape[1] else np.full(n, np.nan))
