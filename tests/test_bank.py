@@ -246,6 +246,25 @@ def test_crops_begin_on_the_grid():
     assert len(sizes) == 2 and {axis for place in places for axis in place} == {0, 16, 32, 48, 64}  # every border
 
 
+def test_a_crop_may_be_larger_than_an_images_shorter_side():
+    """It then shows the whole side, and the last pixels again; where crops begin anywhere, none reaches beyond."""
+    bank = TargetBank(HALF, pictures(1), entries_per_image=8, crop=72, step=16, progress=False)
+    bank.fill()
+    wholes = [bank.image_of(entry)[0] for entry in bank.entries]
+    wholes = [torch.from_numpy(np.pad(whole, ((0, 0), (0, 22), (0, 22)), mode="edge")) for whole in wholes]
+    batch = bank.batch(30, seeded(0))
+    assert torch.allclose(batch.target, batch.input / 2, atol=0.003)
+    for shown in batch.input:
+        places = [(16, 0), (0, 16), (0, 0)]  # 66 x 80 pixels: only along the longer side there are two
+        assert any(
+            torch.equal(whole[:, top : top + 72, left : left + 72], shown) for whole in wholes for top, left in places
+        )
+    with pytest.raises(ValueError, match="no image of 1 is at least 81 pixels long"):
+        TargetBank(HALF, pictures(1), crop=81, step=16)
+    with pytest.raises(ValueError, match="no image of 1 is at least 72 pixels a side"):
+        TargetBank(HALF, pictures(1), crop=72)
+
+
 def test_crops_of_a_periodic_operator_go_on_at_the_opposite_border():
     """L0's answer to a rolled picture is the rolled answer, so such crops are exact, too."""
     settings = {"entries_per_image": 1, "crop": 60, "torus": True, "progress": False}

@@ -104,7 +104,8 @@ class TargetBank:
     step : int
         Crops begin at multiples of it. With a pyramid's ``base_network.step`` every crop meets the network's grid, and
         that of an operator with a pyramid of its own, as the whole image does; beyond the lower and the right border
-        its last pixels are repeated, as a pyramid does.
+        its last pixels are repeated, as a pyramid does. So a crop may also be larger than an image's shorter side,
+        and then shows all of it.
     equalised : bool
         Images of filters come `with_ranks` of the whole picture; degraded ones with those of the crop.
     torus : bool
@@ -173,14 +174,15 @@ class TargetBank:
         self.value_columns = max(len(operator.parameters) for operator in self.operators)
         self.values = None if values is None else _chosen(values, self.operators)
         self.device, self.progress, self.recoloured = torch.device(device), progress, recoloured
-        large = [min(round(side * shrink) for side in image.shape[:2]) >= crop for image in images]
+        side = max if step > 1 else min
+        large = [side(round(length * shrink) for length in image.shape[:2]) >= crop for image in images]
         self.numbers = [number for number, fits in enumerate(large) if fits]
         self.images = [images[number] for number in self.numbers]
         if not self.images:
             sizes = sorted({tuple(image.shape[:2]) for image in images})[:3]
             raise ValueError(
-                f"no image of {len(images)} is at least {crop} pixels a side at {shrink:g} of its size "
-                f"(sizes seen: {sizes}): use larger images or a smaller crop"
+                f"no image of {len(images)} is at least {crop} pixels {'long' if step > 1 else 'a side'} at {shrink:g} of "
+                f"its size (sizes seen: {sizes}): use larger images or a smaller crop"
             )
         self.size = min(len(self.images) * entries_per_image, size or sys.maxsize)
         if self.size < len(self.operators):
@@ -287,7 +289,7 @@ class TargetBank:
             if torus:
                 along = (int(u * size) + torch.arange(self.crop)) % size
             else:  # the last place may reach beyond the border, where the network repeats the last pixels
-                places = -(-(size - self.crop) // self.step) + 1
+                places = max(0, -(-(size - self.crop) // self.step)) + 1
                 along = (int(u * places) * self.step + torch.arange(self.crop)).clamp(max=size - 1)
             image = image.index_select(axis, along)
         return image
