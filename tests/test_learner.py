@@ -32,6 +32,20 @@ def test_losses_by_hand():
     assert float(log_l2) == pytest.approx((math.log(1e-2 + 1e-5) + math.log(1e-4 + 1e-5)) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["l2", "log_l2"])
+def test_what_has_no_target_counts_for_nothing(kind):
+    prediction, target = torch.rand(2, 3, 6, 8, requires_grad=True), torch.rand(2, 3, 6, 8)
+    target[0, :, 4:], target[:, :, :, 5:] = math.nan, math.nan
+    parts = [
+        loss_of(prediction[[k]][..., :rows, :5], target[[k]][..., :rows, :5], kind) for k, rows in ((0, 4), (1, 6))
+    ]
+    loss, psnr_db = loss_of(prediction, target, kind)
+    assert loss.item() == pytest.approx(sum(part[0].item() for part in parts) / 2)
+    assert float(psnr_db) == pytest.approx(sum(float(part[1]) for part in parts) / 2)
+    loss.backward()
+    assert torch.equal(prediction.grad != 0, ~target.isnan())
+
+
 def test_precision_is_decided_by_the_machine():
     cpu = torch.device("cpu")
     assert resolve_precision("float32", cpu, NetworkConfig(width=32)) == torch.float32

@@ -10,6 +10,7 @@ Everything follows from the seeds and the step, so that a run that was killed fi
 from __future__ import annotations
 
 import functools
+import math
 import os
 import pickle
 import sys
@@ -74,8 +75,8 @@ class Batch(NamedTuple):
     """What a step trains on: n crops.
 
     `input` and `target` are tensors (n, 3, crop, crop), float32, of the input perhaps with a fourth channel, the
-    ranks; `value` (n, m), float64, on the CPU, with m the largest number of parameters of an operator, zeros where an
-    operator has fewer; `operators` n names.
+    ranks; beyond an image's border a filter's target is NaN. `value` is (n, m), float64, on the CPU, with m the largest
+    number of parameters of an operator, zeros where an operator has fewer; `operators` n names.
     """
 
     input: torch.Tensor
@@ -266,7 +267,7 @@ class TargetBank:
                 target = entry.target if entry.target is not None else self._target(entry)
                 if turn == 0:
                     shown = crop(with_ranks(image) if self.equalised else image)
-                target = crop(target)[None].float() / 255
+                target = crop(target[None].float() / 255, beyond=math.nan)
             else:
                 gamma = value[None] if len(value) else None
                 shown, target = entry.operator.make_pair(crop(image).to(self.device), gamma, own, check_range=False)
@@ -282,16 +283,18 @@ class TargetBank:
         """An entry's input, or, of a degradation, its clean image: (1, 3, H, W) on the CPU."""
         return _changed(self.images[entry.image], self.shrink, entry.change)
 
-    def _crop(self, image: torch.Tensor, *, place: Sequence[float], torus: bool) -> torch.Tensor:
-        """The square of (..., H, W) at a place, two numbers in [0, 1)."""
+    def _crop(
+        self, image: torch.Tensor, *, place: Sequence[float], torus: bool, beyond: float | None = None
+    ) -> torch.Tensor:
+        """The square of (..., H, W) at a place, two numbers in [0, 1); beyond the border its last pixels, or `beyond`."""
         for axis, u in zip((-2, -1), place, strict=True):
             size = image.shape[axis]
-            if torus:
-                along = (int(u * size) + torch.arange(self.crop)) % size
-            else:  # the last place may reach beyond the border, where the network repeats the last pixels
-                places = max(0, -(-(size - self.crop) // self.step)) + 1
-                along = (int(u * places) * self.step + torch.arange(self.crop)).clamp(max=size - 1)
-            image = image.index_select(axis, along)
+            places = size if torus else max(0, -(-(size - self.crop) // self.step)) + 1
+            along = int(u * places) * (1 if torus else self.step) + torch.arange(self.crop)
+            outside = int((along >= size).sum())
+            image = image.index_select(axis, along % size if torus else along.clamp(max=size - 1))
+            if beyond is not None and outside and not torus:
+                image.narrow(axis, self.crop - outside, outside).fill_(beyond)
         return image
 
     def _drawn(self, position: int, choice: float) -> int:

@@ -62,8 +62,9 @@ def bfloat16_pays(device: torch.device) -> bool:
 
 
 def loss_of(prediction: torch.Tensor, target: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of a batch and its mean PSNR in dB (no rounding, for the log)."""
-    squared = (prediction.float() - target).square().flatten(1).mean(1)
+    """Loss of a batch and its mean PSNR in dB (no rounding, for the log); where the target is NaN, nothing counts."""
+    known = ~target.isnan()
+    squared = torch.where(known, prediction.float() - target, 0).square().flatten(1).sum(1) / known.flatten(1).sum(1)
     psnr_db = -10 * torch.log10(squared.detach().clamp_min(1e-10)).mean()
     return (squared.mean() if kind == "l2" else torch.log(squared + LOG_FLOOR).mean()), psnr_db
 
