@@ -286,7 +286,7 @@ class TargetBank:
     def _crop(
         self, image: torch.Tensor, *, place: Sequence[float], torus: bool, beyond: float | None = None
     ) -> torch.Tensor:
-        """The square of (..., H, W) at a place, two numbers in [0, 1); beyond the border its last pixels, or `beyond`."""
+        """The square of (..., H, W) at a place, two numbers in [0, 1); past the border the last pixels, or `beyond`."""
         for axis, u in zip((-2, -1), place, strict=True):
             size = image.shape[axis]
             places = size if torus else max(0, -(-(size - self.crop) // self.step)) + 1
