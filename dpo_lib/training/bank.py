@@ -181,9 +181,9 @@ class TargetBank:
         self.images = [images[number] for number in self.numbers]
         if not self.images:
             sizes = sorted({tuple(image.shape[:2]) for image in images})[:3]
-            least = f"{crop} pixels {'long' if step > 1 else 'a side'} at {shrink:g} of its size"
             raise ValueError(
-                f"no image of {len(images)} is at least {least} (sizes seen: {sizes}): use larger ones or a smaller crop"
+                f"no image of {len(images)} is at least {crop} pixels {'long' if step > 1 else 'a side'} at {shrink:g} "
+                f"of its size (sizes seen: {sizes}): use larger images or a smaller crop"
             )
         self.size = min(len(self.images) * entries_per_image, size or sys.maxsize)
         if self.size < len(self.operators):
