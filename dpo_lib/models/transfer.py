@@ -32,7 +32,7 @@ def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -
     own, given = network.state_dict(), initial.state_dict()
     layers, first = network.base_network.convolutions, initial.base_network.convolutions
     outputs = initial.config.output, network.config.output
-    if outputs[0] != outputs[1] and "direct" not in outputs:
+    if "direct" not in outputs:
         before, after = (OUTPUTS[output] for output in outputs)
         for name in own.keys() & given.keys():
             if layers[-1].name in name.split(".") and len(given[name]) * after == len(own[name]) * before:
@@ -53,14 +53,15 @@ def copy_weights(network: ParameterizedNetwork, initial: ParameterizedNetwork) -
 
 
 def _with_gains(tensor: torch.Tensor, given: str, wanted: str) -> torch.Tensor:
-    """A tensor of the last convolution, whose rows are those of the gains and then those of the residual, for another
-    form of the output.
+    """A tensor of the last convolution, whose first rows are the gains' and the others the residual's, for another form
+    of the output.
     """
+    if given == wanted or "direct" in (given, wanted):
+        return tensor
     before, after = (OUTPUTS[output] - 3 for output in (given, wanted))
     rows = tensor.unflatten(0, (before + 3, -1))
-    gains = rows[:before].mean(0, keepdim=True) if before else torch.zeros_like(rows[:1])
-    gains = rows[:before] if before == after else gains.expand(after, *rows.shape[1:])
-    return torch.cat([gains, rows[before:]]).flatten(0, 1)
+    gain = rows[:before].mean(0, keepdim=True) if before else torch.zeros_like(rows[:1])
+    return torch.cat([gain.expand(after, *rows.shape[1:]), rows[before:]]).flatten(0, 1)
 
 
 def _copied(own: torch.Tensor, given: torch.Tensor | None, own_code: GammaCode, given_code: GammaCode):
@@ -101,9 +102,8 @@ def _copy_mid_range(network: ParameterizedNetwork, initial: ParameterizedNetwork
     layers = network.base_network.convolutions
     network.base_network.scale.copy_(torch.cat([weights[f"norm{k}"][0] for k in range(1, len(layers))]))
     network.base_network.shift.copy_(torch.cat([weights[f"norm{k}"][1] for k in range(1, len(layers))]))
-    outputs = initial.config.output, network.config.output
-    if "direct" not in outputs:
-        weights[layers[-1].name] = _with_gains(weights[layers[-1].name], *outputs)
+    end = layers[-1].name
+    weights[end] = _with_gains(weights[end], initial.config.output, network.config.output)
     for name, weight in learning.fixed.items():
         weight[:, : weights[name].shape[1]] = weights[name]
     for tensor in learning.generated:

@@ -267,7 +267,7 @@ class TargetBank:
                 target = entry.target if entry.target is not None else self._target(entry)
                 if turn == 0:
                     shown = crop(with_ranks(image) if self.equalised else image)
-                target = crop(target[None].float() / 255, beyond=math.nan)
+                target = crop(target[None].float(), beyond=math.nan) / 255
             else:
                 gamma = value[None] if len(value) else None
                 shown, target = entry.operator.make_pair(crop(image).to(self.device), gamma, own, check_range=False)
