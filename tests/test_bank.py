@@ -261,6 +261,9 @@ def test_a_crop_may_be_larger_than_an_images_shorter_side():
         assert any(
             torch.equal(whole[:, top : top + 72, left : left + 72], shown) for whole in wholes for top, left in places
         )
+    whole = TargetBank(HALF, pictures(1), crop=80, step=4, progress=False)  # larger by more than a step
+    whole.fill()
+    assert all((~target.isnan()).sum() == 3 * 66 * 80 for target in whole.batch(30, seeded(0)).target)
     with pytest.raises(ValueError, match="no image of 1 is at least 81 pixels long"):
         TargetBank(HALF, pictures(1), crop=81, step=16)
     with pytest.raises(ValueError, match="no image of 1 is at least 72 pixels a side"):

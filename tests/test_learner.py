@@ -44,6 +44,7 @@ def test_what_has_no_target_counts_for_nothing(kind):
     assert float(psnr_db) == pytest.approx(sum(float(part[1]) for part in parts) / 2)
     loss.backward()
     assert torch.equal(prediction.grad != 0, ~target.isnan())
+    assert loss_of(prediction * math.nan, target, kind)[0].isnan(), "a network that fails must be noticed"
 
 
 def test_precision_is_decided_by_the_machine():
