@@ -17,7 +17,9 @@ from .progress import progress_bar
 from .randomness import seeded
 from .text import format_table
 
-__all__ = ["evaluate", "format_table", "summarise"]
+__all__ = ["evaluate", "format_table", "interval", "summarise"]
+
+RESAMPLES = 2000
 
 
 def evaluate(
@@ -148,3 +150,45 @@ def summarise(rows: Sequence[dict], *, by: str = "value") -> list[dict]:
 
     table = [mean([row for row in rows if row[by] == group], group) for group in groups]
     return [*table, mean(rows, "average")]
+
+
+def interval(rows: Sequence[dict], column: str = "psnr_db") -> tuple[float, float, float]:
+    """Mean of a column over the operators of their means over values, and where it lies with other test images.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        As `evaluate` gives them; an image's name stands for one image under all operators and values.
+    column : str
+        What is averaged, perhaps the difference of two networks on the same images.
+
+    Returns
+    -------
+    mean, low, high : float
+        The ends of the 95 % interval: percentiles of the means of images drawn with replacement, 2,000 times (Efron's
+        bootstrap); the images of each test set by themselves. NaN where a set has one image.
+
+    Examples
+    --------
+    >>> rows = [{"operator": "l0", "value": 1, "image": k, "psnr_db": 30.0 + k % 2} for k in range(100)]
+    >>> [round(number, 1) for number in interval(rows)]
+    [30.5, 30.4, 30.6]
+    """
+    if not rows:
+        raise ValueError("no row to average: nothing was measured")
+    cells: dict[str, dict[Any, list[dict]]] = {}
+    for row in rows:
+        cells.setdefault(row["operator"], {}).setdefault(row["value"], []).append(row)
+    shares: dict[Any, dict[str, float]] = {}  # of the mean, by test set and image
+    for values in cells.values():
+        for cell in values.values():
+            for row in cell:
+                images = shares.setdefault(row.get("test_set"), {})
+                share = row[column] / (len(cells) * len(values) * len(cell))
+                images[row["image"]] = images.get(row["image"], 0.0) + share
+    random, means = np.random.default_rng(0), np.zeros(RESAMPLES)
+    for images in shares.values():
+        drawn = random.integers(len(images), size=(RESAMPLES, len(images)))
+        means += np.array(list(images.values()))[drawn].sum(1) if len(images) > 1 else np.nan
+    low, high = np.percentile(means, [2.5, 97.5])
+    return sum(sum(images.values()) for images in shares.values()), float(low), float(high)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dpo_lib import Operator, Parameter, evaluate, psnr, summarise
+from dpo_lib.evaluation import interval
 from dpo_lib.models import DecoupledNetwork
 
 GAIN = Operator(
@@ -109,3 +110,32 @@ def test_nothing_to_evaluate_on():
             evaluate(Joint(), GAIN, IMAGES, values=values)
     with pytest.raises(ValueError, match="no row to summarise"):
         summarise([])
+
+
+def test_the_interval_of_a_mean_over_images():
+    """Against the standard error, for operators that share images and for those that do not."""
+    numbers = np.random.default_rng(0).normal(30, 3, (2, 60))
+    error = numbers.std(axis=1) / 60**0.5
+
+    def rows(which, test_set, operator):
+        return [{"operator": operator, "value": value, "image": k, "test_set": test_set, "psnr_db": x + value}
+                for value in (1, 3) for k, x in enumerate(numbers[which])]  # fmt: skip
+
+    def half_width(rows):
+        mean, low, high = interval(rows)
+        assert low < mean < high
+        return mean, (high - low) / 2
+
+    alone = half_width(rows(0, "a", "l0"))
+    assert alone == pytest.approx((numbers[0].mean() + 2, 1.96 * error[0]), rel=0.06)
+    assert alone[0] == pytest.approx(numbers[0].mean() + 2, abs=1e-9)
+    shared = half_width(rows(0, "a", "l0") + rows(0, "a", "wls"))
+    assert shared == pytest.approx(alone, rel=1e-9)  # the same pictures again: nothing is known better
+    apart = half_width(rows(0, "a", "l0") + rows(1, "b", "denoise"))
+    assert apart[0] == pytest.approx(numbers.mean() + 2, abs=1e-9)
+    assert apart[1] == pytest.approx(1.96 * np.hypot(*error) / 2, rel=0.06)
+    uneven = rows(0, "a", "l0") + rows(1, "b", "denoise")[:60]  # two values and one: operators weigh the same
+    assert interval(uneven)[0] == pytest.approx(np.mean([numbers[0].mean() + 2, numbers[1].mean() + 1]))
+    assert np.isnan(interval(rows(0, "a", "l0")[:1])[1:]).all()
+    with pytest.raises(ValueError, match="nothing was measured"):
+        interval([])

@@ -17,7 +17,7 @@ from dpo_lib.experiments import paper
 from dpo_lib.experiments.catalogue import EXPERIMENTS, VALUES
 from dpo_lib.experiments.run import Runner, locked
 from dpo_lib.experiments.store import State, Store
-from dpo_lib.experiments.tables import collected_table
+from dpo_lib.experiments.tables import collected_table, gains
 from dpo_lib.images import save_image
 from dpo_lib.metrics import psnr
 from dpo_lib.operators import OPERATORS
@@ -119,12 +119,52 @@ def test_a_record_says_what_made_it(folder):
     run_folder = folder / "out" / "runs" / "smoke" / "beyond" / "rgf" / "half_range"
     network = load_network(run_folder / "network.safetensors")
     assert (network.operators["rgf"][0].low, network.operators["rgf"][0].high) == (3.25, 7.75)
-    with open(run_folder / "rows.csv", newline="") as file:
+    with open(folder / "out/results/smoke/runs/beyond/rgf/half_range.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["value"] == "10"]
     mean = np.mean([float(row["psnr_db"]) for row in rows])
     assert len(rows) == 2 and record["rows"][-1]["psnr_db"] == pytest.approx(mean, abs=1e-3)
     facts = json.loads((run_folder / "run.json").read_text())
     assert facts["files"] == record["files"] and facts["scale"] == "smoke"  # what tools/ship_network.py reads
+
+
+def test_tables_have_intervals_and_are_checked(folder, capsys):
+    assert command(folder, "table2/denoise", "wrong_code", "--test-images", "2") == 0
+    out = ("--out", str(folder / "out"))
+    assert main(["collect", *out]) == 0
+    table = folder / "out" / "results" / "smoke" / "table2.csv"
+    rows = read_rows(table)
+    numerous = [row for row in rows if (row["network"], row["operator"]) == ("numerous", "denoise")]
+    for row in numerous:  # drawn from two images, the means are either's or half way
+        assert row["psnr_low_db"] < row["psnr_db"] < row["psnr_high_db"]
+        assert row["psnr_low_db"] + row["psnr_high_db"] == pytest.approx(2 * row["psnr_db"], abs=1e-3)
+    gained = gains(table.parent, "table2", "single", "numerous")
+    assert [(row["operator"], row["values"]) for row in gained] == [("denoise", 3)]
+    single, many = (
+        np.mean([row["psnr_db"] for row in rows if row["operator"] == "denoise" and row["network"] == network
+                 and row["value"] != "average"])
+        for network in ("single", "numerous")
+    )  # fmt: skip
+    assert gained[0]["gain_db"] == pytest.approx(single - many, abs=1e-3)
+    assert gained[0]["low_db"] <= gained[0]["gain_db"] <= gained[0]["high_db"]
+    assert gained[0]["paper_gain_db"] == pytest.approx((0.10 - 0.04 + 0.08) / 3)
+    [told] = gains(table.parent, "wrong_code", "told l0", "told wls")
+    assert told["values"] == 5 and told["low_db"] is not None
+
+    capsys.readouterr()
+    words = ["check", *out, "--scale", "smoke", "--tests", str(folder / "images"), "--device", "cpu", "--cells", "5"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "26 comparisons, 0 wrong; 0 cells" in said and "wrong_code: told wls, l0" in said and "2 images" in said
+    text = table.read_text()
+    first = next(row for row in rows if row["psnr_db"] != "")
+    table.write_text(text.replace(f"{first['psnr_db']:.4f}", f"{first['psnr_db'] + 0.01:.4f}", 1))
+    assert main([*words, "--cells", "99"]) == 1 and "WRONG" in capsys.readouterr().out
+    table.write_text(text)
+    path = folder / "out/results/smoke/runs/table2/denoise/25.csv"
+    path.write_text(path.read_text().replace(f",{read_rows(path)[0]['psnr_db']:.4f},", ",33.0000,"))
+    assert main([*words, "--cells", "99"]) == 1
+    path.unlink()
+    assert main([*words[:-2], "--cells", "99"]) == 0 and "; 1 cells cannot be compared" in capsys.readouterr().out
 
 
 def test_same_seed_same_rows(folder):

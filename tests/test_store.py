@@ -12,6 +12,7 @@ from dpo_lib.experiments.store import State, Store, comparable
 def test_places(tmp_path):
     store = Store(tmp_path, "cpu", seed=2)
     assert store.record("table1/l0/0.02") == tmp_path / "results" / "cpu-seed2" / "runs" / "table1" / "l0" / "0.02.json"
+    assert store.rows("table1/l0/0.02") == store.record("table1/l0/0.02").with_name("0.02.csv")
     assert store.folder("table4/rtv/1") == tmp_path / "runs" / "cpu-seed2" / "table4" / "rtv" / "1"
     assert EXPERIMENTS["table4/rtv/1"].networks == ("table1/rtv/numerous",)
     assert Store(tmp_path).name == "laptop"

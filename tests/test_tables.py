@@ -18,9 +18,31 @@ def test_shipped_and_collected_tables_for_the_notebooks(tmp_path):
         (0.02, 30.5, 35.71), (0.2, 30.5, 30.43), ("average", 30.5, 35.25)
     ]  # fmt: skip
     assert collected_table(tmp_path, "table1") == []
-    rows = [{"network": "numerous", "psnr_db": 31.0}, {"network": "single", "psnr_db": ""}]
+    cell = {"operator": "l0", "value": 0.2}
+    rows = [{"network": "numerous", **cell, "psnr_db": 31.0}, {"network": "single", **cell, "psnr_db": ""}]
     write_rows(tmp_path / "table1.csv", rows)
-    assert collected_table(tmp_path, "table1") == rows[:1]
+    assert collected_table(tmp_path, "table1") == [rows[0] | {"scale": tmp_path.name}]
+
+
+def test_older_rows_stand_in_until_all_are_measured(tmp_path):
+    def row(network, operator, psnr_db):
+        return {"network": network, "operator": operator, "value": 1.0, "psnr_db": psnr_db}
+
+    def shown(table):
+        return [(r["network"], r["operator"], r["psnr_db"], r["scale"]) for r in collected_table(laptop, table)]
+
+    laptop, old = tmp_path / "laptop", [row("a", "l0", 1.0), row("b", "l0", 2.0), row("a", "wls", 3.0)]
+    for table in ("table1", "table3"):
+        write_rows(tmp_path / "cpu" / f"{table}.csv", [*old, row("BGU (paper)", "average", "")])
+    assert shown("table1") == [("a", "l0", 1.0, "cpu"), ("b", "l0", 2.0, "cpu"), ("a", "wls", 3.0, "cpu")]
+    for table in ("table1", "table3"):
+        write_rows(laptop / f"{table}.csv", [row("a", "l0", 4.0), row("b", "l0", ""), row("a", "wls", 5.0)])
+    assert shown("table1") == [("a", "l0", 1.0, "cpu"), ("b", "l0", 2.0, "cpu"), ("a", "wls", 5.0, "laptop")]
+    assert {scale for *_, scale in shown("table3")} == {"cpu"}  # its rows are networks for several operators
+    for table in ("table1", "table3"):
+        write_rows(laptop / f"{table}.csv", [row("a", "l0", 4.0), row("b", "l0", 6.0), row("a", "wls", 5.0)])
+        assert shown(table) == [("a", "l0", 4.0, "laptop"), ("b", "l0", 6.0, "laptop"), ("a", "wls", 5.0, "laptop")]
+    assert collected_table(tmp_path / "paper", "table1") == []  # what was trained longest is not mixed with others
 
 
 def test_the_spread_over_seeds(tmp_path):

@@ -4,6 +4,7 @@
     python -m dpo_lib experiments run table1/l0 --images DIR      # train and measure what is missing
     python -m dpo_lib experiments status                          # what is finished
     python -m dpo_lib experiments collect                         # a CSV per table, the paper's numbers beside ours
+    python -m dpo_lib experiments check --tests DIR               # some of their cells computed again
 
 ``docs/cluster.md`` is about many machines.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 import torch
 
 from ..experiments.catalogue import Experiment, find, with_owners
+from ..experiments.check import check
 from ..experiments.collect import collect
 from ..experiments.run import Runner
 from ..experiments.store import State, Store
@@ -98,6 +100,18 @@ def _collect(given) -> int:
     return 0
 
 
+def _check(given) -> int:
+    found = []
+    for store in _stores(given):
+        for each in check(Runner(store, tests=given.tests, rain=given.rain, device=given.device), cells=given.cells):
+            by = "" if each.difference_db is None else f", differs by {each.difference_db:.4f} dB"
+            print(f"{store.name}  {each.cell}: {each.against}{by}{'  WRONG' if each.is_wrong else ''}")
+            found.append(each)
+    known, wrong = (sum(part) for part in ([e.difference_db is not None for e in found], [e.is_wrong for e in found]))
+    print(f"{known} comparisons, {wrong} wrong; {len(found) - known} cells cannot be compared")
+    return 1 if wrong else 0
+
+
 def _stores(given) -> list[Store]:
     """Of the chosen scale, or of all."""
     out = Path(given.out) if given.out else project_folder()
@@ -106,7 +120,7 @@ def _stores(given) -> list[Store]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m dpo_lib experiments", description="The paper's tables, as runs.")
-    commands = parser.add_subparsers(required=True, metavar="list | run | status | collect")
+    commands = parser.add_subparsers(required=True, metavar="list | run | status | collect | check")
 
     def add_command(function, about: str, ids: str | None = None):
         added = commands.add_parser(function.__name__[1:], help=about)
@@ -126,13 +140,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--networks", action="store_true", help="only the ids of what is trained, one a line")
     add_command(_status, "what is finished", "*")
     add_command(_collect, "one CSV per table")
+    compared = add_command(
+        _check, "compute some cells of each table again, from the rows of all images and the networks"
+    )
+    compared.add_argument("--cells", type=int, default=3, metavar="N", help="of each table, at random (default: 3)")
     run = add_command(_run, "train and measure what is missing", "+")
     run.set_defaults(scale="laptop")
+    for each in (compared, run):
+        about = "test images, or a folder of sets by name"
+        about += " (default: scikit-image's)" if each is run else ": an image of each cell is measured again"
+        each.add_argument("--tests", metavar="DIR", help=about)
+        each.add_argument("--rain", metavar="DIR", help="folder of rain pairs with pairs.csv (default: synthetic rain)")
+        each.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add = run.add_argument
     add("--images", nargs="+", default=[], metavar="DIR", help="folders of training photographs")
-    add("--tests", metavar="DIR", help="test images, or a folder of sets by name (default: scikit-image's)")
-    add("--rain", metavar="DIR", help="folder of rain pairs with pairs.csv (default: synthetic rain)")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--steps", type=int, help="optimiser steps, in place of the scale's")
     add("--test-images", type=int, metavar="N", help="only the first N of each test set")
     add("--bank-size", type=int, metavar="N", help="at most so many training targets at a time")

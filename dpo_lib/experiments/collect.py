@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..evaluation import interval
 from ..records import provenance, write_rows
 from . import paper
 from .catalogue import EXPERIMENTS, Entry, Experiment
@@ -18,6 +19,7 @@ NOTE = (
     "absolute numbers compare roughly"
 )
 MEASURED = ("psnr_db", "ssim", "input_psnr_db")
+ENDS = ("psnr_low_db", "psnr_high_db")  # of the 95 % interval over images, see `interval`
 
 
 def collect(store: Store) -> list[Path]:
@@ -32,18 +34,19 @@ def collect(store: Store) -> list[Path]:
         keys = ("date", "commit", "steps", "samples", "device")
         runs = {e.id: {key: records[e.id].get(key) for key in keys} for e in filling if e.id in records}
         if runs:
-            rows = table_rows(table, filling, records)
+            rows = table_rows(table, filling, records, store)
             facts = provenance(table=table, scale=store.scale, seed=store.seed, note=NOTE, runs=runs)
             written.append(write_rows(store.results / f"{table}.csv", rows, facts=facts))
     return written
 
 
-def table_rows(table: str, filling: Sequence[Entry], records: dict[str, dict]) -> list[dict]:
+def table_rows(table: str, filling: Sequence[Entry], records: dict[str, dict], store: Store) -> list[dict]:
     """The rows of a table: its cells, measured or not, averages over values, then over operators; other methods.
 
-    None stands for what is not known.
+    None stands for what is not known: intervals, where the rows of the images were not kept.
     """
     groups: dict[str, dict[str, list[dict]]] = {}
+    images: dict[tuple, list[dict]] = {}  # by network, operator and value
     rows = []
     for entry in filling:
         record = records.get(entry.id, {"rows": []})
@@ -57,18 +60,23 @@ def table_rows(table: str, filling: Sequence[Entry], records: dict[str, dict]) -
             if filled == table:
                 row = _row(table, network, operator, value, found.get((operator, value, told)), entry.id)
                 groups.setdefault(network, {}).setdefault(operator, []).append(row)
+                images[network, operator, row["value"]] = store.images_of(entry, table, row)
     for network, operators in groups.items():
-        averages = []
+        averages, everything = [], []
         for operator, cells in operators.items():
             cells.sort(key=lambda row: row["value"])
-            averages.append(_average(table, network, operator, cells))
+            measured = [images[network, operator, cell["value"]] for cell in cells]
+            everything += measured
+            averages.append(_average(table, network, operator, cells, measured))
+            for cell, of_cell in zip(cells, measured, strict=True):
+                cell.update(_ends([of_cell]))
             if len(cells) == 1:  # a single value is its own average, and so has the paper's
                 theirs = [key for key in ("paper_psnr_db", "paper_ssim") if cells[0][key] is None]
                 rows.append(cells[0] | {key: averages[-1][key] for key in theirs})
             else:
                 rows += [*cells, averages[-1]]
         if len(operators) > 1:
-            rows.append(_average(table, network, AVERAGE, averages))
+            rows.append(_average(table, network, AVERAGE, averages, everything))
     others = [key for key in paper.NUMBERS if groups and key[0] == table and key[1] not in groups]
     return rows + [{**_row(*key), "network": f"{key[1]} (paper)"} for key in others]
 
@@ -81,6 +89,7 @@ def _row(table: str, network: str, operator: str, value, found: dict | None = No
         "operator": operator,
         "value": "default" if value is None else value,
         "psnr_db": found.get("psnr_db"),
+        **dict.fromkeys(ENDS),
         "paper_psnr_db": psnr_db,
         "ssim": found.get("ssim"),
         "paper_ssim": ssim,
@@ -89,8 +98,16 @@ def _row(table: str, network: str, operator: str, value, found: dict | None = No
     }
 
 
-def _average(table: str, network: str, operator: str, rows: list[dict]) -> dict:
-    """The mean of rows, if all of them are measured."""
+def _average(table: str, network: str, operator: str, rows: list[dict], measured: list[list[dict]]) -> dict:
+    """The mean of rows, if all of them are measured, and its interval from the images' rows of each of them."""
     complete = all(row["psnr_db"] is not None for row in rows)
     found = {key: float(np.mean([row[key] for row in rows])) for key in MEASURED} if complete else {}
-    return _row(table, network, operator, AVERAGE, found)
+    return _row(table, network, operator, AVERAGE, found) | (_ends(measured) if complete else {})
+
+
+def _ends(measured: list[list[dict]]) -> dict:
+    """The ends of the interval, where all cells have rows of their images."""
+    if not all(measured):
+        return {}
+    _, *ends = interval([row for rows in measured for row in rows])
+    return {key: end for key, end in zip(ENDS, ends, strict=True) if np.isfinite(end)}

@@ -197,8 +197,7 @@ class Runner:
                     measured[key] = [{**row, **more} for row in rows]
                     write_json(kept, {"facts": made_by, "rows": measured})
                 tables.append(measured[key])
-        if experiment.trains:
-            write_rows(folder / "rows.csv", [row for rows in tables for row in rows])
+        write_rows(self.store.rows(experiment.id), [row for rows in tables for row in rows])
         return {
             **read_json(folder / "run.json"),
             **provenance(id=experiment.id, seed=self.store.seed, same_as=experiment.same_as),

@@ -8,6 +8,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..records import read_rows
 from ..training.config import TrainConfig
 from ..training.trainers import planned_samples
 from .catalogue import Entry, Experiment
@@ -57,6 +58,18 @@ class Store:
     def record(self, id_: str) -> Path:
         """An experiment's record."""
         return self.results / "runs" / f"{id_}.json"
+
+    def rows(self, id_: str) -> Path:
+        """What its record sums up: a row for each image and value."""
+        return self.record(id_).with_suffix(".csv")
+
+    def images_of(self, experiment: Experiment, table: str, row: dict) -> list[dict]:
+        """The images' rows that a cell of a table sums up, see `collect`; none, where they were not kept."""
+        told = next(cell[-1] for cell in experiment.cells() if cell[:2] == (table, row["network"]))
+        wanted = (row["operator"], "" if row["value"] == "default" else row["value"], told)
+        path = self.rows(experiment.id)
+        rows = read_rows(path) if path.exists() else []
+        return [each for each in rows if (each["operator"], each["value"], each["told"]) == wanted]
 
     def has_networks(self, entry: Entry) -> bool:
         """Whether all the networks that an experiment measures are there."""

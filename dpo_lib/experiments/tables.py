@@ -9,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluation import summarise
+from ..evaluation import interval, summarise
 from ..records import read_json, read_rows
 from . import paper
+from .catalogue import EXPERIMENTS
+from .store import Store
+
+JOINT = ("table3", "table6", "table7_10", "table12")  # their rows are networks for several operators
 
 PLACES = (("table1", "numerous"), ("table2", "numerous"), ("table3", "1 operator"))  # of a network for one operator
 
@@ -45,9 +49,29 @@ def shipped_table(folder: str | os.PathLike, names: Sequence[str]) -> list[dict]
 
 
 def collected_table(folder: str | os.PathLike, table: str) -> list[dict]:
-    """The measured rows of a table that `collect` wrote to ``results/SCALE``; none if it did not."""
-    path = Path(folder) / f"{table}.csv"
-    return [row for row in read_rows(path) if row.get("psnr_db") != ""] if path.exists() else []
+    """The measured rows of a table that `collect` wrote to ``results/SCALE``; none if it did not.
+
+    Where "laptop" has not measured all networks of an operator (of a table of joint networks: all networks), the rows
+    of "cpu" stand in; ``scale`` says which they are.
+    """
+    folder = Path(folder)
+    found: dict[str, list[dict]] = {}
+    for scale in dict.fromkeys((folder.name, *(["cpu"] if folder.name == "laptop" else []))):
+        path, groups = folder.with_name(scale) / f"{table}.csv", {}
+        for row in read_rows(path) if path.exists() else []:
+            if not row["network"].endswith("(paper)"):
+                groups.setdefault("all" if table in JOINT else row["operator"], []).append(row | {"scale": scale})
+        for group, rows in groups.items():
+            measured = [row for row in rows if row.get("psnr_db") != ""]
+            if group not in found or not found[group] or (scale != folder.name and _lacks(found[group], measured)):
+                found[group] = measured
+    return [row for rows in found.values() for row in rows]
+
+
+def _lacks(rows: list[dict], others: list[dict]) -> bool:
+    """Whether some cell of others is not among the rows."""
+    cell = operator.itemgetter("network", "operator", "value")
+    return not {cell(row) for row in others} <= {cell(row) for row in rows}
 
 
 def over_seeds(folder: str | os.PathLike, table: str) -> list[dict]:
@@ -57,13 +81,70 @@ def over_seeds(folder: str | os.PathLike, table: str) -> list[dict]:
     than their number; None for a single seed).
     """
     folder, cell, found = Path(folder), operator.itemgetter("network", "operator", "value"), []
-    seeds = sorted(folder.parent.glob(f"{folder.name}-seed*"))
-    others = [row for seed in seeds for row in collected_table(seed, table)]
+    seeds = {
+        row["scale"]: sorted(folder.parent.glob(f"{row['scale']}-seed*")) for row in collected_table(folder, table)
+    }
+    others = {scale: [row for seed in each for row in collected_table(seed, table)] for scale, each in seeds.items()}
     for row in collected_table(folder, table):
-        numbers = [each["psnr_db"] for each in (row, *others) if cell(each) == cell(row)]
+        numbers = [each["psnr_db"] for each in (row, *others[row["scale"]]) if cell(each) == cell(row)]
         spread_db = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
         found.append({**row, "psnr_db": float(np.mean(numbers)), "seeds": len(numbers), "spread_db": spread_db})
     return found
+
+
+def gains(folder: str | os.PathLike, table: str, network: str, than: str) -> list[dict]:
+    """By how much one network of a table is better than another one, operator by operator.
+
+    Parameters
+    ----------
+    folder, table
+        See `collected_table`.
+    network, than : str
+        The rows' names, such as "single" and "numerous".
+
+    Returns
+    -------
+    list of dict
+        ``operator``, ``scale``, ``values`` (at how many both were measured), ``gain_db``, ``paper_gain_db`` (None where
+        the paper lacks one of the numbers) and ``low_db``, ``high_db``, the 95 % interval over images of the same
+        images' differences, see `evaluation.interval` (None where the rows of the images were not kept).
+    """
+    rows = [row for row in collected_table(folder, table) if row.get("run")]
+    cells = {(row["network"], row["operator"], row["value"]): row for row in rows}
+    found = []
+    for name in dict.fromkeys(row["operator"] for row in rows):
+        values = [value for (which, each, value) in cells if (which, each) == (network, name)]
+        pairs = [(cells[network, name, v], cells[than, name, v]) for v in values if (than, name, v) in cells]
+        if not pairs:
+            continue
+        theirs = [
+            ours["paper_psnr_db"] - other["paper_psnr_db"]
+            for ours, other in pairs
+            if "" not in (ours["paper_psnr_db"], other["paper_psnr_db"])
+        ]
+        differences = [row for pair in pairs for row in _differences(Path(folder), table, *pair)]
+        ends = interval(differences)[1:] if differences else (None, None)
+        found.append({
+            "operator": name,
+            "scale": pairs[0][0]["scale"],
+            "values": len(pairs),
+            "gain_db": float(np.mean([ours["psnr_db"] - other["psnr_db"] for ours, other in pairs])),
+            "low_db": ends[0],
+            "high_db": ends[1],
+            "paper_gain_db": float(np.mean(theirs)) if len(theirs) == len(pairs) else None,
+        })  # fmt: skip
+    return found
+
+
+def _differences(folder: Path, table: str, ours: dict, other: dict) -> list[dict]:
+    """The rows of the images that two cells share, with the difference of the cells as ``psnr_db``."""
+    store = Store(folder.parents[1], ours["scale"])
+    rows, others = (
+        {row["image"]: row for row in store.images_of(EXPERIMENTS[cell["run"]], table, cell)} for cell in (ours, other)
+    )
+    return [
+        row | {"psnr_db": row["psnr_db"] - others[image]["psnr_db"]} for image, row in rows.items() if image in others
+    ]
 
 
 def pivot(rows: Sequence[dict], *, lines: Sequence[str], columns: str, paper: bool = False) -> list[dict]:
