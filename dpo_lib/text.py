@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 def format_table(
     rows: Sequence[Mapping], *, db_digits: int = 2, ssim_digits: int = 4, significant: int | None = None
 ) -> str:
-    """Rows as aligned text: dB with two decimals, SSIM with four, unless told otherwise.
+    """Rows as aligned text: dB with two decimals, SSIM with four, unless told otherwise; None as a dash.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def format_table(
 
     def text(key: str, value: object) -> str:
         if not isinstance(value, float):
-            return str(value)
+            return "-" if value is None else str(value)
         if significant is not None:
             return f"{float(f'{value:.{significant}g}'):g}"
         digits = db_digits if key.endswith("_db") else ssim_digits if "ssim" in key else None

@@ -1,7 +1,11 @@
 """Tables for the notebooks."""
 
-from dpo_lib.experiments.tables import collected_table, over_seeds, pivot, shipped_table
-from dpo_lib.records import write_rows
+import pytest
+
+from dpo_lib.evaluation import format_table
+from dpo_lib.experiments.store import Store
+from dpo_lib.experiments.tables import collected_table, gains, over_seeds, pivot, shipped_table
+from dpo_lib.records import read_rows, write_rows
 
 
 def test_shipped_and_collected_tables_for_the_notebooks(tmp_path):
@@ -59,3 +63,31 @@ def test_the_spread_over_seeds(tmp_path):
     assert pivot([one, two], lines=["operator"], columns="network") == [
         {"operator": "l0", "untouched": "20.00", "one": "31.00 ± 1.00", "two": "29.00"}
     ]
+
+
+def test_gains_on_the_same_images(tmp_path):
+    """Two images, of which the second gains more: the interval goes from one to the other."""
+    store, rows = Store(tmp_path), []
+    for operator, base, many in (("l0", 30.0, 5), ("derain", 20.0, 1)):
+        for network, run, gain in (("1 operator", f"table1/{operator}/numerous" if many > 1 else "table3/derain", 0),
+                                   ("10 operators", "table3/joint10", -1)):  # fmt: skip
+            facts = {"operator": operator, "told": ""}
+            of_images = [facts | {"image": name, "value": value, "psnr_db": base + k + gain * k}
+                         for value in range(many) for k, name in enumerate("ab")]  # fmt: skip
+            path = store.rows(run)
+            write_rows(path, [*(read_rows(path) if path.exists() else []), *of_images])
+            for value in range(many):
+                rows.append({"network": network, "operator": operator, "value": float(value), "run": run,
+                             "psnr_db": base + 0.5 + gain * 0.5, "paper_psnr_db": ""})  # fmt: skip
+            rows.append(rows[-1] | {"value": "average", "run": ""})
+    write_rows(store.results / "table3.csv", rows)
+    l0, derain, average = gains(store.results, "table3", "10 operators", "1 operator")
+    for row, values, paper_db in ((l0, 5, 32.67 - 35.25), (derain, 1, 30.45 - 29.86), (average, 6, 32.18 - 34.40)):
+        assert (row["values"], row["scale"], row["gain_db"]) == (values, "laptop", -0.5)
+        assert (row["low_db"], row["high_db"]) == (-1.0, 0.0) and row["paper_gain_db"] == pytest.approx(paper_db)
+    assert [row["operator"] for row in (l0, derain, average)] == ["l0", "derain", "average"]
+    store.rows("table3/derain").unlink()
+    *_, derain, average = gains(store.results, "table3", "10 operators", "1 operator")
+    assert derain["low_db"] is average["high_db"] is None and average["gain_db"] == -0.5
+    assert gains(store.results, "table3", "1 operator", "channels") == []
+    assert format_table([derain]).split()[-3:] == ["-", "-", "0.59"]

@@ -105,35 +105,49 @@ def gains(folder: str | os.PathLike, table: str, network: str, than: str) -> lis
     Returns
     -------
     list of dict
-        ``operator``, ``scale``, ``values`` (at how many both were measured), ``gain_db``, ``paper_gain_db`` (None where
-        the paper lacks one of the numbers) and ``low_db``, ``high_db``, the 95 % interval over images of the same
-        images' differences, see `evaluation.interval` (None where the rows of the images were not kept).
+        A row for each operator, and one for their average where all are of one scale: ``operator``, ``scale``,
+        ``values`` (at how many both were measured), ``gain_db``, ``low_db`` and ``high_db``, the 95 % interval over
+        images of the same images' differences, see `evaluation.interval` (None where the rows of the images were not
+        kept), and ``paper_gain_db`` (None where the paper lacks a number).
     """
-    rows = [row for row in collected_table(folder, table) if row.get("run")]
-    cells = {(row["network"], row["operator"], row["value"]): row for row in rows}
-    found = []
-    for name in dict.fromkeys(row["operator"] for row in rows):
-        values = [value for (which, each, value) in cells if (which, each) == (network, name)]
-        pairs = [(cells[network, name, v], cells[than, name, v]) for v in values if (than, name, v) in cells]
-        if not pairs:
-            continue
-        theirs = [
-            ours["paper_psnr_db"] - other["paper_psnr_db"]
-            for ours, other in pairs
-            if "" not in (ours["paper_psnr_db"], other["paper_psnr_db"])
-        ]
-        differences = [row for pair in pairs for row in _differences(Path(folder), table, *pair)]
-        ends = interval(differences)[1:] if differences else (None, None)
-        found.append({
-            "operator": name,
-            "scale": pairs[0][0]["scale"],
-            "values": len(pairs),
-            "gain_db": float(np.mean([ours["psnr_db"] - other["psnr_db"] for ours, other in pairs])),
-            "low_db": ends[0],
-            "high_db": ends[1],
-            "paper_gain_db": float(np.mean(theirs)) if len(theirs) == len(pairs) else None,
+    cells = {
+        (row["network"], row["operator"], row["value"]): row
+        for row in collected_table(folder, table)
+        if row.get("run")  # no average
+    }
+    pairs = [
+        (row, cells[than, name, value])
+        for (which, name, value), row in cells.items()
+        if which == network and (than, name, value) in cells
+    ]
+    by_operator: dict[str, list] = {}
+    for pair in pairs:
+        by_operator.setdefault(pair[0]["operator"], []).append(pair)
+    found = [_gain(Path(folder), table, name, of_operator) for name, of_operator in by_operator.items()]
+    if len({row["scale"] for row in found}) == 1 < len(found):
+        found.append(_gain(Path(folder), table, paper.AVERAGE, pairs) | {
+            "gain_db": float(np.mean([row["gain_db"] for row in found])),
         })  # fmt: skip
     return found
+
+
+def _gain(folder: Path, table: str, label: str, pairs: list[tuple[dict, dict]]) -> dict:
+    """A row of `gains`."""
+    networks = [row["network"] for row in pairs[0]]
+    whole = [paper.number(table, network, label, paper.AVERAGE)[0] for network in networks]
+    theirs = [whole] if None not in whole else [[row["paper_psnr_db"] for row in pair] for pair in pairs]
+    known = not any(number in (None, "") for pair in theirs for number in pair)
+    differences = [_differences(folder, table, *pair) for pair in pairs]
+    _, low, high = interval([row for each in differences for row in each]) if all(differences) else (None, None, None)
+    return {
+        "operator": label,
+        "scale": pairs[0][0]["scale"],
+        "values": len(pairs),
+        "gain_db": float(np.mean([ours["psnr_db"] - other["psnr_db"] for ours, other in pairs])),
+        "low_db": low,
+        "high_db": high,
+        "paper_gain_db": float(np.mean([ours - other for ours, other in theirs])) if known else None,
+    }
 
 
 def _differences(folder: Path, table: str, ours: dict, other: dict) -> list[dict]:
