@@ -32,7 +32,7 @@ TRAINED = {
     "07": "sharpen",
 }
 TRAINED_NOW = ("03", "05")  # the others show the networks of `make paper`
-GIVEN = {"scale": "cpu", "train": False, "device": "cpu", "operator": "l0", "images": "", "seed": 0, "n_images": 1}
+GIVEN = {"scale": "laptop", "train": False, "device": "cpu", "operator": "l0", "images": "", "seed": 0, "n_images": 1}
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
 
 

@@ -56,7 +56,7 @@ def contact_sheet(network: ParameterizedNetwork, photographs: dict[str, np.ndarr
                 said = name if value is None else f"{operator.parameters[0].name} {value:g}"
                 notes[labels[1], column] = said
                 notes[labels[2], column] = f"{psnr(answer[0], target[0]):.1f} dB"
-    return image_grid(rows, notes=notes, width=9)
+    return image_grid(rows, notes=notes, width=1.8 * min(len(cases), COLUMNS) + 0.4)
 
 
 def main(arguments: list[str] | None = None) -> int:
