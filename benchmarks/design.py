@@ -40,7 +40,7 @@ ENOUGH = 10  # steps, to know it
 
 SHARED = {"entries_per_image": 3, "value_levels": 64}  # all learn from the same targets
 SHORT = {"phases": (Phase(1.0, 1.0, 192, 2),), "learning_rate": 1e-3, "muon_learning_rate": 1e-2, **SHARED}
-BASE = replace(SCALES["laptop"].with_network(widths=(24, 48, 72, 96), wrap=0), **SHORT)
+BASE = replace(SCALES["laptop"].with_network(widths=(24, 48, 72, 96), border="edge", margin=0), **SHORT)
 PAPER32 = replace(SCALES["cpu"], phases=(Phase(1.0, 1.0, 160, 2),), learning_rate=2e-3, **SHARED)
 
 
@@ -84,7 +84,7 @@ VARIANTS = {
     "batch 4": replace(BASE, phases=(Phase(1.0, 1.0, 192, 4),)),
     "a value each": replace(BASE, same_value=1),
     "any value": replace(BASE, same_value=1, value_levels=0),
-    "wrap": changed(wrap=None),
+    "wrap": changed(border="", margin=None),
     "l2": replace(BASE, loss="l2"),
     "muon 5e-3": replace(BASE, muon_learning_rate=5e-3, learning_rate=5e-4),
     "muon 2e-2": replace(BASE, muon_learning_rate=2e-2, learning_rate=2e-3),

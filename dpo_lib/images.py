@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -23,12 +23,14 @@ from .decoding import ImageTooLarge, decode, name_of
 from .files import printable, write_atomically
 
 __all__ = [
+    "BORDERS",
     "MAX_PIXELS",
     "SUFFIXES",
     "ImageTooLarge",
     "as_batch",
     "as_plain",
     "check_image",
+    "extended",
     "load_image",
     "luminance",
     "round_to_8_bit",
@@ -39,6 +41,7 @@ __all__ = [
     "to_uint8",
 ]
 
+BORDERS = ("edge", "symmetric", "wrap")  # what lies beyond an image's borders, as `numpy.pad` names it
 AnyImage = TypeVar("AnyImage", bound=np.ndarray | torch.Tensor)  # the form that comes in is the form that goes out
 OVERSHOOT = 0.5  # filters and networks leave [0, 1] by a little; another scale of values leaves it by far
 MAX_PIXELS = 110_000_000  # the largest cameras have 102 megapixels; this many take 330 MB in 8 bits, 1.3 GB in floats
@@ -304,6 +307,43 @@ def as_batch(
         return array[0] if single else array
 
     return batch, restore  # type: ignore[return-value]  # of the kind that came in
+
+
+def extended(image: torch.Tensor, border: str, *, before: int = 0, after: Sequence[int] = (0, 0)) -> torch.Tensor:
+    """Images (B, C, H, W) that go on beyond their borders.
+
+    Parameters
+    ----------
+    image : tensor (B, C, H, W)
+    border : {"edge", "symmetric", "wrap"}
+        The last pixels are repeated, the image is mirrored, or it begins again.
+    before : int
+        Pixels above and on the left.
+    after : (int, int)
+        Pixels below and on the right.
+
+    Examples
+    --------
+    >>> row = torch.arange(3.0)[None, None, None]
+    >>> [extended(row, border, before=0, after=(0, 4)).int().flatten().tolist() for border in BORDERS]
+    [[0, 1, 2, 2, 2, 2, 2], [0, 1, 2, 2, 1, 0, 0], [0, 1, 2, 0, 1, 2, 0]]
+    """
+    for axis, more in zip((2, 3), after, strict=True):
+        size = image.shape[axis]
+        along = torch.arange(-before, size + more, device=image.device)
+        image = image.index_select(axis, stand_ins(along, size, border))
+    return image
+
+
+def stand_ins(along: torch.Tensor, size: int, border: str) -> torch.Tensor:
+    """Of `size` pixels those that stand for places before 0 or from `size` on, see `extended`."""
+    end = torch.full_like(along, size)  # a tensor: ONNX knows no remainder of a size
+    if border == "wrap":
+        return along.remainder(end)
+    if border == "symmetric":
+        along = along.remainder(2 * end)
+        return torch.minimum(along, 2 * end - 1 - along)
+    return torch.minimum(along.clamp(min=0), end - 1)
 
 
 def shrink_image(image: torch.Tensor, factor: float) -> torch.Tensor:

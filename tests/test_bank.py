@@ -272,7 +272,7 @@ def test_a_crop_may_be_larger_than_an_images_shorter_side():
 
 def test_crops_of_a_periodic_operator_go_on_at_the_opposite_border():
     """L0's answer to a rolled picture is the rolled answer, so such crops are exact, too."""
-    settings = {"entries_per_image": 1, "crop": 60, "torus": True, "progress": False}
+    settings = {"entries_per_image": 1, "crop": 60, "border": "wrap", "margin": 64, "progress": False}
     bank = TargetBank(OPERATORS["l0"], pictures(1), **settings)
     bank.fill()
     entry, batch = bank.entries[0], bank.batch(12, seeded(0))
@@ -287,8 +287,34 @@ def test_crops_of_a_periodic_operator_go_on_at_the_opposite_border():
         assert (answer.clamp(0, 1) - target).abs().max() < 0.51 / 255
         beyond += top > image.shape[2] - 60 or left > image.shape[3] - 60
     assert beyond > 6
-    plain = TargetBank(GAIN, pictures(1), **settings)  # no periodic operator: crops stay inside
+    plain = TargetBank(GAIN, pictures(1), **settings)  # no operator with periodic borders: crops stay inside
     plain.fill()
     whole = plain.image_of(plain.entries[0])[0].unfold(1, 60, 1).unfold(2, 60, 1)
     for shown in plain.batch(4, seeded(0)).input:
         assert bool((whole.permute(1, 2, 0, 3, 4) == shown).flatten(2).all(2).any())
+
+
+@pytest.mark.parametrize("crop", [48, 72])
+def test_crops_of_a_mirrored_operator_go_on_in_mirror_image(crop):
+    """WLS's answer to a mirrored picture is the mirrored answer; a crop may be larger than the shorter side, 66."""
+    margin = 16
+    settings = {"entries_per_image": 1, "crop": crop, "border": "symmetric", "margin": margin, "progress": False}
+    bank = TargetBank(OPERATORS["wls"], pictures(1), **settings)
+    bank.fill()
+    entry, batch = bank.entries[0], bank.batch(40, seeded(0))
+    around = ((margin, margin), (margin, margin), (0, 0))
+    image = np.pad(bank.image_of(entry)[0].permute(1, 2, 0).numpy(), around, mode="symmetric")
+    answer = np.clip(OPERATORS["wls"](image, entry.value.tolist()), 0, 1)
+    seen = []
+    for shown, target in zip(batch.input, batch.target, strict=True):
+        shown, target = (part.permute(1, 2, 0).numpy() for part in (shown, target))
+        [(top, left)] = (
+            (top, left)
+            for top in range(image.shape[0] - crop + 1)
+            for left in range(image.shape[1] - crop + 1)
+            if np.array_equal(image[top : top + crop, left : left + crop], shown)
+        )
+        assert np.abs(answer[top : top + crop, left : left + crop] - target).max() < 0.02
+        seen.append((top, left))
+    tops, lefts = zip(*seen, strict=True)
+    assert min(*tops, *lefts) < margin and max(tops) > 66 + margin - crop and max(lefts) > 80 + margin - crop

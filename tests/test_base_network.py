@@ -164,15 +164,29 @@ def test_ranks_enter_last(base):
     assert not torch.allclose(network(cut[:, :3], weights), network(cut, weights), rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("border", ["edge", "symmetric", "wrap"])
 @pytest.mark.parametrize("base", ["pyramid", "dilated"])
-def test_wrapping_lays_the_opposite_borders_around(base):
+def test_a_margin_lays_around_what_lies_beyond_the_borders(base, border):
     """As if the picture had come larger, by NumPy's padding, and the answer were cut."""
-    form = NetworkConfig(base=base, widths=(4, 6), width=4, dilations=(2,), wrap=24)
+    form = NetworkConfig(base=base, widths=(4, 6), width=4, dilations=(2,), border=border, margin=24)
     torch.manual_seed(0)
     network = form.base_network().double().requires_grad_(False)
     weights = {layer.name: torch.randn(layer.weight_shape, dtype=torch.float64) for layer in network.convolutions}
     image = torch.rand(2, 3, 17, 30, dtype=torch.float64)
-    larger = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (0, 0), (24, 24), (24, 24)), mode="wrap"))
-    expected = network.sharing(wrap=0)(larger, weights)[..., 24:-24, 24:-24]
+    larger = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (0, 0), (24, 24), (24, 24)), mode=border))
+    expected = network.sharing(margin=0)(larger, weights)[..., 24:-24, 24:-24]
     assert torch.equal(network(image, weights), expected)
-    assert not torch.allclose(network.sharing(wrap=0)(image, weights), expected)
+    assert not torch.allclose(network.sharing(margin=0)(image, weights), expected)
+
+
+@pytest.mark.parametrize("border", ["edge", "symmetric", "wrap"])
+def test_a_pyramid_is_filled_up_as_its_border_says(border):
+    network = (
+        NetworkConfig(base="pyramid", widths=(4, 6, 8), border=border).base_network().double().requires_grad_(False)
+    )
+    weights = {layer.name: torch.randn(layer.weight_shape, dtype=torch.float64) for layer in network.convolutions}
+    image = torch.rand(2, 3, 17, 29, dtype=torch.float64)
+    assert network.step == 8
+    mode = "symmetric" if border == "symmetric" else "edge"  # opposite borders have no grid in common
+    larger = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (0, 0), (0, 7), (0, 3)), mode=mode))
+    assert torch.equal(network(image, weights), network(larger, weights)[..., :17, :29])

@@ -204,7 +204,8 @@ TINY = {"width": 4, "dilations": (2,), "widths": (3, 4), "blocks": 1}
 EXPORTED = (
     {},
     {"base": "pyramid", "generated": "conv(all)+norm(all)"},
-    {"base": "pyramid", "output": "gate", "wrap": 8, "generated": "norm(all)"},
+    {"base": "pyramid", "output": "gate", "border": "wrap", "margin": 8, "generated": "norm(all)"},
+    {"base": "pyramid", "border": "symmetric", "margin": 4},
     {"base": "pyramid", "output": "gain", "equalised": True, "last_kernel": 1, "tail": 4, "generated": "norm(last)"},
 )
 

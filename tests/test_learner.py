@@ -12,7 +12,7 @@ from dpo_lib.operators import OPERATORS
 from dpo_lib.training import build_network, loss_of, resolve_precision
 from dpo_lib.training.bank import Batch
 from dpo_lib.training.config import Phase
-from dpo_lib.training.learner import LOG_FLOOR, WRAP_PX, Learner
+from dpo_lib.training.learner import LOG_FLOOR, Learner
 
 
 def test_settings_reach_the_network():
@@ -55,17 +55,27 @@ def test_precision_is_decided_by_the_machine():
         resolve_precision("bfloat16", cpu, NetworkConfig(width=24))
 
 
-def test_networks_of_periodic_operators_wrap():
-    l0, wls = OPERATORS["l0"], OPERATORS["wls"]
+def test_networks_have_the_borders_of_their_operators():
     form = TINY.with_network(base="pyramid", widths=(4, 6))
-    assert build_network(l0, form).config.wrap == WRAP_PX
-    assert build_network(l0, form.with_network(wrap=8)).base_network.wrap == 8
-    for network in (build_network(wls, form), build_network([l0, wls], form), build_network(l0, TINY)):
-        assert network.base_network.wrap == 0
+
+    def borders(*names, form=form):
+        network = build_network([OPERATORS[name] for name in names], form)
+        base = network.base_network
+        if form.network.base == "pyramid":
+            assert (network.config.border, network.config.margin) == (base.border, base.margin)
+        return base.border, base.margin
+
+    assert (
+        borders("l0") == ("wrap", 64) and borders("wls", "rtv") == ("symmetric", 16) and borders("wmf") == ("edge", 0)
+    )
+    assert borders("denoise", "derain") == ("symmetric", 0)  # whatever lies beyond, it does not change the answer
+    assert borders("l0", "wls") == ("edge", 0) == borders("l0", form=TINY)
+    assert borders("l0", form=form.with_network(margin=8)) == ("wrap", 8)
+    assert borders("wls", form=form.with_network(border="edge")) == ("edge", 0)
 
 
 def learner_and_batch(operators, network=None, **settings):
-    config = replace(TINY.with_network(base="pyramid", widths=(4, 6), wrap=16), **settings)
+    config = replace(TINY.with_network(base="pyramid", widths=(4, 6), border="wrap", margin=16), **settings)
     learner = Learner(operators, config, torch.device("cpu"), network)
     shown = torch.rand(4, 3, 40, 40)
     values = torch.tensor([[0.3], [0.7], [0.3], [0.3]], dtype=torch.float64)
@@ -126,7 +136,7 @@ def test_the_rim_of_a_crop_does_not_count():
     loss, _ = learner.step(batch, 0)  # the untrained network gives the image back
     inside = (batch.input - batch.target)[..., 8:-8, 8:-8].square().flatten(1).mean(1)
     assert loss == pytest.approx(float(torch.log(inside + LOG_FLOOR).mean()), rel=1e-5)
-    assert learner.average.base_network.wrap == 16 and learner.network.base_network.wrap == 0
+    assert learner.average.base_network.margin == 16 and learner.network.base_network.margin == 0
 
 
 def test_networks_know_which_operators_have_gray_pairs():

@@ -28,6 +28,9 @@ def test_files_from_before_base_networks_were_a_choice():
     old = {"width": 8, "dilations": [1, 2], "residual_output": False}
     assert NetworkConfig.from_file(old) == NetworkConfig(width=8, dilations=(1, 2), output="direct", padding="zeros")
     assert NetworkConfig.from_file({"dilations": [1]}).output == "residual"
+    older = {"base": "pyramid", "widths": [4, 6], "wrap": 64}
+    assert NetworkConfig.from_file(older) == NetworkConfig(base="pyramid", widths=(4, 6), border="wrap", margin=64)
+    assert NetworkConfig.from_file({**older, "wrap": None}).border == "edge"
     assert "residual_output" in old  # what was handed in stays as it is
     with pytest.raises(ValueError, match=r"unknown setting\(s\) of a network: colour, wdith: update dpo_lib"):
         NetworkConfig.from_file({"wdith": 3, "colour": "red"})
@@ -54,7 +57,8 @@ def test_all_problems_are_said_at_once():
         ({"last_kernel": 2}, "last_kernel must be 1 or 3, got 2"),
         ({"equalised": 1}, "equalised must be a bool, got 1"),
         ({"tail": 1.5}, r"tail must lie in \[0, 4096\], got 1.5"),
-        ({"wrap": "64"}, "wrap must lie in"),
+        ({"margin": "64"}, "margin must lie in"),
+        ({"border": "mirror"}, "border must be one of edge, symmetric, wrap, got 'mirror'"),
         ({"generated": None}, "generated must be a str, got None"),
         ({"relu": "no"}, "relu must be a bool, got 'no'"),
     ],

@@ -27,6 +27,7 @@ class Traits:
     transpose: str = ""  # why a transposed image need not give a transposed result
 
 
+GOES_ON = {"l0": "wrap", "wls": "symmetric", "rtv": "symmetric", "rgf": "symmetric", "wls_enhance": "symmetric"}
 SAME = 1e-6  # of results that differ by rounding or by where an iterative solver stops
 NOT_POSITIVE = (0.0, -1.0)
 PENCIL = "by nature: strokes have directions, and paper is drawn on"
@@ -476,3 +477,22 @@ def test_several_threads_get_the_same_answers(name):
     with ThreadPoolExecutor(4) as pool:
         for answer, wanted in zip(pool.map(operator, images), expected, strict=True):
             assert torch.equal(answer, wanted)
+
+
+@pytest.mark.parametrize("name", [name for name, operator in OPERATORS.items() if operator.kind == "filter"])
+def test_a_picture_that_goes_on_as_the_operator_has_it_keeps_its_answer(name):
+    """Along the border, where repeating the last pixels changes the answer at least twice as much."""
+    operator, image = OPERATORS[name], np.random.default_rng(0).random((32, 40, 3)).astype(np.float32)
+    image = np.clip(np.repeat(np.repeat(image, 2, 0), 2, 1)[:, :, :] * 0.7 + 0.15, 0, 1)
+    assert operator.border == GOES_ON.get(name, "edge")
+    if name not in GOES_ON:
+        return
+    value = operator.parameters[0].high if operator.parameters else None
+    plain, rim = operator(image, value), np.ones(image.shape[:2], bool)
+    rim[6:-6, 6:-6] = False
+
+    def change(border):
+        larger = np.pad(image, ((48, 48), (48, 48), (0, 0)), mode=border)
+        return np.abs(operator(larger, value)[48:-48, 48:-48] - plain)[rim].mean()
+
+    assert change(operator.border) < change("edge") / 2

@@ -57,9 +57,10 @@ def test_without_margins_seams_show(monkeypatch):
     assert (run_in_tiles(base, image, weights, tile_px=32) - base(image, weights)).abs().max() > 1e-3
 
 
-def test_tiles_of_periodic_pictures(monkeypatch):
-    base, weights = pyramid(wrap=16)
-    image = torch.rand(1, 3, 72, 90, dtype=torch.float64)
+@pytest.mark.parametrize(("border", "margin"), [("wrap", 16), ("symmetric", 16), ("symmetric", 0)])
+def test_tiles_of_pictures_that_go_on(monkeypatch, border, margin):
+    base, weights = pyramid(border=border, margin=margin)
+    image = torch.rand(1, 3, 71, 90, dtype=torch.float64)
     whole = base(image, weights)
     monkeypatch.setattr(tiles, "TILE_PX", 32)
     assert torch.allclose(tiles.run(base, image, weights), whole, atol=1e-10)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..histograms import ranks
-from ..images import luminance
+from ..images import extended, luminance
 from .layers import Convolution
 
 OUTPUTS = {"residual": 3, "direct": 3, "gain": 4, "gate": 6}  # and how many results a pixel has
@@ -93,17 +93,6 @@ def standardise_kernel(weight: torch.Tensor) -> torch.Tensor:
     return F.layer_norm(weight, shape, eps=1e-12) * shape.numel() ** -0.5
 
 
-def wrapped(image: torch.Tensor, margin: int) -> torch.Tensor:
-    """The images (B, C, H, W) with `margin` pixels of the opposite borders laid around."""
-    rows, columns = (_around(size, margin, image.device) for size in image.shape[2:])
-    return image[:, :, rows][..., columns]
-
-
-def _around(size: int, margin: int, device: torch.device) -> torch.Tensor:
-    along = torch.arange(-margin, size + margin, device=device)
-    return along.remainder(torch.full_like(along, size))  # a tensor: ONNX knows no remainder of a size
-
-
 @dataclass
 class Features:
     """A forward pass stopped halfway: what enters layer `layer`, and what later layers add to their results."""
@@ -133,9 +122,11 @@ class BaseNetwork(nn.Module):
     output : {"residual", "direct", "gain", "gate"}
         What comes out: the image plus the last layer's result, that result itself (the paper's main networks), or
         image * (1 + g) + r, with one g for all colours ("gain") or one for each ("gate").
-    wrap : int
-        Pixels of the opposite borders that are laid around the image first and cut from the answer in the end, for
-        operators whose borders are periodic.
+    border : {"edge", "symmetric", "wrap"}
+        What the image is taken to be beyond its borders, see `images.extended`: where an unshuffled one is filled up to
+        a multiple of ``step`` (there "wrap" repeats the last pixels), and in the margin.
+    margin : int
+        Pixels that are laid around the image first and cut from the answer in the end.
     equalised : bool
         The network sees the image `with_ranks`; a fourth channel that an image brings is taken for that of the picture
         that it was cut from.
@@ -150,7 +141,8 @@ class BaseNetwork(nn.Module):
         *,
         normalisation: str = "instance",
         output: str = "residual",
-        wrap: int = 0,
+        border: str = "edge",
+        margin: int = 0,
         equalised: bool = False,
         codes: int = 0,
     ):
@@ -160,7 +152,7 @@ class BaseNetwork(nn.Module):
         if output not in OUTPUTS:
             raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
         self.normalisation, self.output, self.codes = normalisation, output, codes
-        self.wrap, self.equalised = wrap, equalised
+        self.border, self.margin, self.equalised = border, margin, equalised
         self.channels_last = True  # the layout that convolutions are fastest in; the benchmarks compare it
         self.together: bool | None = None  # run the images of a batch in one convolution; None: on GPUs
         self.frozen_statistics = False  # derivatives take means and variances of images as constants
@@ -251,11 +243,14 @@ class BaseNetwork(nn.Module):
         """What the first layer sees: the image with its edge map, or its 2x2 pixels; and (for the baseline) codes."""
         if self.equalised and image.shape[1] == 3:
             image = with_ranks(image)
-        if self.wrap:
-            image = wrapped(image, self.wrap)
+        if self.margin:
+            image = extended(image, self.border, before=self.margin, after=(self.margin, self.margin))
         if self.unshuffles:
             down, right = ((side + self.step - 1) // self.step * self.step - side for side in image.shape[2:])
-            image = F.pad(image, (0, right, 0, down), mode="replicate")
+            if self.border == "symmetric":
+                image = extended(image, self.border, after=(down, right))
+            else:
+                image = F.pad(image, (0, right, 0, down), mode="replicate")
             channels = [F.pixel_unshuffle(image - 0.5, 2)]
         else:
             channels = [image[:, :3], edge_map(image[:, :3])]
@@ -316,7 +311,7 @@ class BaseNetwork(nn.Module):
         """The answer: cropped to the image's size (others than multiples come back larger), put together with it."""
         x, image = features.x, image[:, :3]
         for axis in (2, 3):
-            start, size = self.wrap, image.shape[axis]
+            start, size = self.margin, image.shape[axis]
             if torch.compiler.is_exporting():  # where a view would make the program depend on how sizes divide
                 x = x.index_select(axis, torch.arange(start, start + size, device=x.device))
             else:

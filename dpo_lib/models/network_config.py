@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..images import BORDERS
 from .base_network import NORMALISATIONS, OUTPUTS, BaseNetwork
 from .layers import DILATIONS, PADDINGS, WIDTHS, dilated_layers, pyramid_layers
 
@@ -35,9 +36,10 @@ class NetworkConfig:
         See `BaseNetwork`. Default normalisation: "instance" for the dilated base network, "kernel" for the pyramid.
     padding : {"replicate", "zeros"}
         What the convolutions see beyond the border (paper: zeros).
-    wrap : int or None
-        Pixels of the opposite borders that are laid around a picture first, see `BaseNetwork`; up to 4096. None: none,
-        but training may choose, see `training.learner.build_network`.
+    border, margin
+        What a picture is taken to be beyond its borders, and how many pixels (up to 4096) of that are laid around it
+        first, see `BaseNetwork`. Default: "edge" and none, but training may choose, see
+        `training.learner.build_network`.
     equalised : bool
         The network sees the rank of each pixel's luminance in its picture, see `BaseNetwork`.
     rescaling, operator_code
@@ -63,7 +65,8 @@ class NetworkConfig:
     normalisation: str = ""
     output: str = "residual"
     padding: str = "replicate"
-    wrap: int | None = None
+    border: str = ""
+    margin: int | None = None
     equalised: bool = False
     rescaling: str = "log"
     operator_code: str = "one_hot"
@@ -105,7 +108,9 @@ class NetworkConfig:
         ]
         if isinstance(self.widths, tuple) and len(self.widths) > LEVELS:
             problems.append(f"widths must be those of at most {LEVELS} levels, got {len(self.widths)}")
-        sizes = {"tail": self.tail, "hidden": self.hidden, "wrap": 0 if self.wrap is None else self.wrap}
+        if not isinstance(self.border, str) or self.border not in ("", *BORDERS):
+            problems.append(f"border must be one of {', '.join(BORDERS)}, got {self.border!r}")
+        sizes = {"tail": self.tail, "hidden": self.hidden, "margin": 0 if self.margin is None else self.margin}
         problems += [
             f"{name} must lie in [0, 4096], got {size!r}"
             for name, size in sizes.items()
@@ -135,7 +140,8 @@ class NetworkConfig:
             )
         else:
             layers = dilated_layers(width=self.width, dilations=self.dilations, depthwise=self.depthwise, **settings)
-        form: dict[str, Any] = {"normalisation": self.normalised_by, "output": self.output, "wrap": self.wrap or 0}
+        form: dict[str, Any] = {"normalisation": self.normalised_by, "output": self.output}
+        form |= {"border": self.border or "edge", "margin": self.margin or 0}
         return BaseNetwork(layers, codes=codes, equalised=self.equalised, **form)
 
     @property
@@ -168,6 +174,9 @@ class NetworkConfig:
         if "base" not in stored and "dilations" in stored:
             stored = {"padding": "zeros", "base": "dilated", **stored}
             stored["output"] = "residual" if stored.pop("residual_output", True) else "direct"
+        if "wrap" in stored:  # until borders other than periodic ones could be chosen
+            margin = stored.pop("wrap") or 0
+            stored |= {"border": "wrap" if margin else "edge", "margin": margin}
         unknown = stored.keys() - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown setting(s) of a network: {', '.join(sorted(unknown))}: update dpo_lib")

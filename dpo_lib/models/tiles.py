@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import torch
 
-from .base_network import BaseNetwork, with_ranks, wrapped
+from ..images import extended
+from .base_network import BaseNetwork, with_ranks
 from .layers import Convolution
 
 TILE_PX = 1024  # side of a tile
@@ -52,10 +53,9 @@ def run(network: BaseNetwork, image: torch.Tensor, weights: Mapping[str, torch.T
         return network(image, weights)
     if network.equalised and image.shape[1] == 3:  # ranks in the whole picture
         image = with_ranks(image)
-    if network.wrap:  # a tile's own border is no opposite one
-        margin = network.wrap
-        answer = run(network.sharing(wrap=0), wrapped(image, margin), weights)
-        return answer[..., margin:-margin, margin:-margin]
+    if margin := network.margin:  # a tile's own border is not the image's
+        larger = extended(image, network.border, before=margin, after=(margin, margin))
+        return run(network.sharing(margin=0), larger, weights)[..., margin:-margin, margin:-margin]
     alone = network.one_by_one(image, weights, None)
     return torch.cat([run_in_tiles(network, one, own) for one, own, _ in alone])
 

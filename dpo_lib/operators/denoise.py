@@ -79,4 +79,5 @@ OPERATOR = Operator(
     settings={"on": "gray"},
     minimum_size=1,
     target=clean_target,
+    border="symmetric",
 )

@@ -99,4 +99,6 @@ def _streaks(size: torch.Size, *, density, length_px, angle_deg, generator: torc
     return F.conv2d(drops[None, None], line[None, None])[0].clamp_(0, 1)
 
 
-OPERATOR = Operator(name="derain", title="Deraining", function=add_rain, kind="restoration", minimum_size=1)
+OPERATOR = Operator(
+    name="derain", title="Deraining", function=add_rain, kind="restoration", minimum_size=1, border="symmetric"
+)

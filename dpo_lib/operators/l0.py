@@ -52,7 +52,7 @@ def l0_smoothing(
     Agreement with itself (PSNR, results/self_agreement.csv): on photographs shifted by a pixel 61 to 83 dB, but
     mirrored only 38 to 45 dB, since the threshold joins each pixel's differences to the right and below: mirror the
     photograph before it is filtered, never the answer. The periodic border caps a network that does not see the
-    opposite side (`NetworkConfig.wrap` shows it): along it, on 8 pixels, the answer changes by 49 (lambda 0.002) to
+    opposite side (`NetworkConfig.border` shows it): along it, on 8 pixels, the answer changes by 49 (lambda 0.002) to
     25 dB (0.2) when that side does, which over a 321 x 481 picture is 60 to 35 dB; inside, what lies far away changes
     it by 66 to 34 dB.
 
@@ -133,7 +133,7 @@ OPERATOR = Operator(
     name="l0",
     title="L0 smoothing",
     function=l0_smoothing,
-    periodic=True,
+    border="wrap",
     differentiable=True,
     parameters=(
         Parameter("lambda", 0.002, 0.2, sampling="log", default=0.02, test_values=(0.002, 0.00431, 0.02, 0.09283, 0.2)),

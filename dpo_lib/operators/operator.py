@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..checks import as_numbers
-from ..images import OVERSHOOT, AnyImage, as_batch, as_plain, to_numpy
+from ..images import BORDERS, OVERSHOOT, AnyImage, as_batch, as_plain, to_numpy
 from ..parameters import Parameter, Value, as_gamma, distinct
 
 __all__ = ["Operator", "Operators", "Parameter", "as_operators", "broadcast"]
@@ -66,8 +66,9 @@ class Operator:
     target : callable, optional
         For a restoration operator whose answer is not the image as it came: ``target(image, **settings)`` gives what
         the network should answer (its luminance, for the gray benchmarks).
-    periodic : bool
-        Opposite borders of the image are neighbours, so that answers near one depend on the other.
+    border : {"edge", "symmetric", "wrap"}
+        What the picture goes on as beyond its borders, see `images.extended`, so that answers inside stay as they are,
+        or nearly: what a network of it may see there. "wrap": opposite borders are neighbours.
     differentiable : bool
         Automatic differentiation goes through `function` (not through a call of the operator), decisions taken as they
         are.
@@ -82,12 +83,14 @@ class Operator:
     settings: dict = field(default_factory=dict, hash=False)
     minimum_size: int = 4
     target: Callable | None = None
-    periodic: bool = False
+    border: str = "edge"
     differentiable: bool = False
 
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.border not in BORDERS:
+            raise ValueError(f"border must be one of {', '.join(BORDERS)}, got {self.border!r}")
         for name in ("parameters", "optional_parameters"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         distinct((*self.parameters, *self.optional_parameters), self.name)

@@ -168,5 +168,6 @@ OPERATOR = Operator(
     title="Rolling guidance filter",
     function=rolling_guidance_filter,
     differentiable=True,
+    border="symmetric",
     parameters=(Parameter("sigma_s", 1, 10, default=5.5, test_values=(1, 3.25, 5.5, 7.75, 10), unit="px"),),
 )

@@ -130,6 +130,7 @@ OPERATOR = Operator(
     name="rtv",
     title="Relative total variation",
     function=relative_total_variation,
+    border="symmetric",
     parameters=(
         Parameter(
             "lambda", 0.002, 0.05, sampling="log", default=0.01, test_values=(0.002, 0.00447, 0.01, 0.02236, 0.05)

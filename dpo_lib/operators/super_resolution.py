@@ -122,4 +122,5 @@ OPERATOR = Operator(
     settings={"on": "luminance"},
     minimum_size=1,
     target=clean_target,
+    border="symmetric",
 )

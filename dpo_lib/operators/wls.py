@@ -92,4 +92,5 @@ OPERATOR = Operator(
     title="Weighted least squares filter",
     function=weighted_least_squares,
     parameters=(Parameter("lambda", 0.1, 10, sampling="log", default=1, test_values=(0.1, 0.21544, 1, 4.64159, 10)),),
+    border="symmetric",
 )

@@ -96,4 +96,4 @@ def _boost(x: torch.Tensor, strength: float) -> torch.Tensor:
     return torch.tanh(strength / 2 * x) / (2 * math.tanh(strength / 4))
 
 
-OPERATOR = Operator(name="wls_enhance", title="WLS enhancement", function=wls_enhancement)
+OPERATOR = Operator(name="wls_enhance", title="WLS enhancement", function=wls_enhancement, border="symmetric")

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 
 from ..checks import as_numbers
-from ..images import shrink_image, to_tensor
+from ..images import shrink_image, stand_ins, to_tensor
 from ..models.base_network import with_ranks
 from ..operators.cached import kept_targets
 from ..operators.operator import Operator, Operators, as_operators
@@ -109,8 +109,10 @@ class TargetBank:
         and then shows all of it.
     equalised : bool
         Images of filters come `with_ranks` of the whole picture; degraded ones with those of the crop.
-    torus : bool
-        Crops of operators with periodic borders may reach beyond a border and go on at the opposite one.
+    border : {"edge", "symmetric", "wrap"}
+    margin : int
+        Crops of filters with this border may reach beyond the image, which goes on as `images.extended` says: by
+        `margin` pixels ("wrap": by any number), or where a crop is larger than the image. 0: by none.
     levels : int
         Values are so many equal steps of the range (0: any number of it).
     same_value : int
@@ -154,7 +156,8 @@ class TargetBank:
         crop: int = 160,
         step: int = 1,
         equalised: bool = False,
-        torus: bool = False,
+        border: str = "edge",
+        margin: int = 0,
         levels: int = 0,
         same_value: int = 1,
         same_crop: int = 1,
@@ -169,20 +172,22 @@ class TargetBank:
         part: tuple[int, int] = (0, 1),
     ):
         self.operators = list(as_operators(operators).values())
-        self.shrink, self.crop, self.step, self.torus, self.equalised = shrink, crop, step, torus, equalised
+        self.shrink, self.crop, self.step, self.equalised = shrink, crop, step, equalised
+        self.border, self.margin = border if margin else "edge", margin
         self.levels, self.same_value, self.same_crop = levels, same_value, same_crop
         self.seed, self.folder = seed, folder
         self.value_columns = max(len(operator.parameters) for operator in self.operators)
         self.values = None if values is None else _chosen(values, self.operators)
         self.device, self.progress, self.recoloured = torch.device(device), progress, recoloured
-        side = max if step > 1 else min
+        side = max if step > 1 or self.border == "symmetric" else min  # what lies beyond the shorter side is known
         large = [side(round(length * shrink) for length in image.shape[:2]) >= crop for image in images]
         self.numbers = [number for number, fits in enumerate(large) if fits]
         self.images = [images[number] for number in self.numbers]
         if not self.images:
             sizes = sorted({tuple(image.shape[:2]) for image in images})[:3]
+            far = "long" if side is max else "a side"
             raise ValueError(
-                f"no image of {len(images)} is at least {crop} pixels {'long' if step > 1 else 'a side'} at {shrink:g} "
+                f"no image of {len(images)} is at least {crop} pixels {far} at {shrink:g} "
                 f"of its size (sizes seen: {sizes}): use larger images or a smaller crop"
             )
         self.size = min(len(self.images) * entries_per_image, size or sys.maxsize)
@@ -262,7 +267,7 @@ class TargetBank:
                 entry, value = entry if entry is leader else alike[int(choice * len(alike))], shared
             if turn == 0:
                 image = self.image_of(entry)
-            crop = functools.partial(self._crop, place=place, torus=self.torus and entry.operator.periodic)
+            crop = functools.partial(self._crop, place=place, goes_on=entry.operator.border == self.border != "edge")
             if entry.operator.kind == "filter":
                 target = entry.target if entry.target is not None else self._target(entry)
                 if turn == 0:
@@ -284,16 +289,25 @@ class TargetBank:
         return _changed(self.images[entry.image], self.shrink, entry.change)
 
     def _crop(
-        self, image: torch.Tensor, *, place: Sequence[float], torus: bool, beyond: float | None = None
+        self, image: torch.Tensor, *, place: Sequence[float], goes_on: bool, beyond: float | None = None
     ) -> torch.Tensor:
-        """The square of (..., H, W) at a place, two numbers in [0, 1); past the border the last pixels, or `beyond`."""
+        """The square of (..., H, W) at a place, two numbers in [0, 1); past the border the last pixels, or `beyond`.
+
+        An image that goes on does so as `border` says.
+        """
         for axis, u in zip((-2, -1), place, strict=True):
             size = image.shape[axis]
-            places = size if torus else max(0, -(-(size - self.crop) // self.step)) + 1
-            along = int(u * places) * (1 if torus else self.step) + torch.arange(self.crop)
+            along = torch.arange(self.crop)
+            if not goes_on:
+                along += int(u * (max(0, -(-(size - self.crop) // self.step)) + 1)) * self.step
+            elif self.border == "wrap":
+                along += int(u * size)
+            else:
+                first, last = sorted((-self.margin, size + self.margin - self.crop))
+                along += first + int(u * (last - first + 1))
             outside = int((along >= size).sum())
-            image = image.index_select(axis, along % size if torus else along.clamp(max=size - 1))
-            if beyond is not None and outside and not torus:
+            image = image.index_select(axis, stand_ins(along, size, self.border if goes_on else "edge"))
+            if beyond is not None and outside and not goes_on:
                 image.narrow(axis, self.crop - outside, outside).fill_(beyond)
         return image
 

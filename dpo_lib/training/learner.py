@@ -20,7 +20,7 @@ from .config import TrainConfig
 from .optimizers import Optimizer
 from .workers import Workers
 
-WRAP_PX = 64  # what networks of operators with periodic borders see of the opposite border
+MARGINS_PX = {"edge": 0, "symmetric": 16, "wrap": 64}  # laid around the pictures of filters with such borders
 LOG_FLOOR = 1e-5  # squared error below which log_l2 stops rewarding (50 dB)
 
 
@@ -72,14 +72,17 @@ def loss_of(prediction: torch.Tensor, target: torch.Tensor, kind: str) -> tuple[
 def build_network(operators: Operators, config: TrainConfig) -> ParameterizedNetwork:
     """The untrained network of a configuration; the same seed gives the same numbers on every device.
 
-    Where the configuration leaves `wrap` open, it is `WRAP_PX` for a pyramid that learns operators with periodic
-    borders only, else none.
+    Where the configuration leaves them open, a pyramid's border is that of its operators, if they have one in common,
+    and its margin that of `MARGINS_PX`; without filters none.
     """
     operators = as_operators(operators)
     parameters = {name: operator.parameters for name, operator in operators.items()}
     form = config.network
-    if form.wrap is None and form.base == "pyramid" and all(operator.periodic for operator in operators.values()):
-        form = replace(form, wrap=WRAP_PX)
+    if form.base == "pyramid":
+        borders = {operator.border for operator in operators.values()}
+        border = form.border or (borders.pop() if len(borders) == 1 else "edge")
+        usual = MARGINS_PX[border] if any(operator.kind == "filter" for operator in operators.values()) else 0
+        form = replace(form, border=border, margin=usual if form.margin is None else form.margin)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build_model(parameters, form)
@@ -119,8 +122,8 @@ class Learner:
             gradient_clip=config.gradient_clip,
         )
         base = self.network.base_network
-        self.rim = base.wrap // 2  # crops lack what lies around them: their outer pixels do not count
-        base.wrap = 0  # crops of periodic images go on at the opposite border already
+        self.rim = base.margin // 2  # crops lack what lies around them: their outer pixels do not count
+        base.margin = 0  # crops show what lies beyond a border already
         if device.type == "cpu":
             base.together = True  # see `predict`
         self.modules = {"network": self.network, "average": self.average, "optimizer": self.optimizer}

@@ -203,8 +203,8 @@ class Banks:
         self.learner, self.images, self.progress, self.targets, self.jobs = learner, images, progress, targets, jobs
         self.config = learner.config
         base = learner.average.base_network
-        step = 1 if base.wrap or not base.unshuffles else base.step
-        self.crops: dict = {"step": step, "torus": base.wrap > 0, "equalised": base.equalised}
+        step = 1 if base.margin or not base.unshuffles else base.step
+        self.crops: dict = {"step": step, "border": base.border, "margin": base.margin, "equalised": base.equalised}
         self.number = -1  # no phase yet
         self.bank: TargetBank
 
