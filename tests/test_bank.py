@@ -302,9 +302,10 @@ def test_crops_of_a_mirrored_operator_go_on_in_mirror_image(crop):
     bank = TargetBank(OPERATORS["wls"], pictures(1), **settings)
     bank.fill()
     entry, batch = bank.entries[0], bank.batch(40, seeded(0))
-    around = ((margin, margin), (margin, margin), (0, 0))
-    image = np.pad(bank.image_of(entry)[0].permute(1, 2, 0).numpy(), around, mode="symmetric")
-    answer = np.clip(OPERATORS["wls"](image, entry.value.tolist()), 0, 1)
+    around = ((160, 160), (160, 160), (0, 0))  # so much that what lies beyond does not matter
+    larger = np.pad(bank.image_of(entry)[0].permute(1, 2, 0).numpy(), around, mode="symmetric")
+    answers = np.clip(OPERATORS["wls"](larger, entry.value.tolist()), 0, 1)
+    image, answer = (picture[160 - margin : margin - 160, 160 - margin : margin - 160] for picture in (larger, answers))
     seen = []
     for shown, target in zip(batch.input, batch.target, strict=True):
         shown, target = (part.permute(1, 2, 0).numpy() for part in (shown, target))
