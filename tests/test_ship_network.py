@@ -1,6 +1,7 @@
 """The tool that puts a network into the package: all or nothing, and nothing before everything is measured."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from tiny_runs import TINY, pictures
 
 from dpo_lib import OPERATORS, load_network, train
 from dpo_lib.images import save_image
-from dpo_lib.records import read_rows
+from dpo_lib.records import read_rows, write_json, write_rows
 from dpo_lib.training.card import save_run
 
 NEW = {"results/shipped/l0.csv", "results/shipped/l0.json", "results/shipped/l0_embedded.csv",
@@ -60,6 +61,21 @@ def test_a_network_is_shipped_with_what_was_measured(tool, run, tmp_path, capsys
     assert "Measured on 2 images of tests" in card and "| terms of the training images | free |" in card
     assert load_network(tmp_path / "dpo_lib/weights/l0.safetensors").card["training_set"] == "three"
     capsys.readouterr()
+
+
+def test_rows_that_experiments_measured_are_kept(tool, run, tmp_path):
+    folder, record = tmp_path / "experiment", tmp_path / "results/smoke/runs/table1/l0/numerous.json"
+    shutil.copytree(run, folder)
+    facts = json.loads((run / "run.json").read_text()) | {"id": "table1/l0/numerous", "scale": "smoke"}
+    (folder / "run.json").write_text(json.dumps(facts))
+    rows = [{"operator": "l0", "image": "a", "value": value, "told": "", "test_set": "tests", "psnr_db": 30.0 + value,
+             "ssim": 0.9, "input_psnr_db": 20.0, "input_ssim": 0.5} for value in (0.02, 0.2)]  # fmt: skip
+    write_json(record, {"seed": 0, "measured_on": {"tests": {"name": "tests", "images": 1, "files": [{"file": "a"}]}}})
+    write_rows(record.with_suffix(".csv"), rows)
+    assert ship(tool, folder, "--measured") == 0
+    assert read_rows(tmp_path / "results/shipped/l0.csv") == read_rows(record.with_suffix(".csv"))
+    card = (tmp_path / "dpo_lib/weights/l0.md").read_text()
+    assert "Measured on 1 images of 1 of tests" in card and "experiments run table1/l0/numerous" in card
 
 
 def test_nothing_is_changed_where_something_is_wrong(tool, run, tmp_path, capsys, monkeypatch):

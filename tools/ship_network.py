@@ -127,10 +127,10 @@ def test_sets(network, given) -> dict[str, ImageSet]:
     return usual_sets(network.operators, given.tests, rain=given.rain, limit=given.limit)
 
 
-def measured_before(run: dict, folder: Path) -> Measured:
+def measured_before(run: dict) -> Measured:
     """Take over the rows that dpo_lib experiments measured."""
-    record = read_json(ROOT / "results" / run["scale"] / "runs" / f"{run['id']}.json")
-    rows = [{**row, "value": "" if row["value"] is None else row["value"]} for row in read_rows(folder / "rows.csv")]
+    path = ROOT / "results" / run["scale"] / "runs" / f"{run['id']}.json"
+    record, rows = read_json(path), read_rows(path.with_suffix(".csv"))
     used = record["measured_on"].values()
     facts = provenance(
         command=f"python -m dpo_lib experiments run {run['id']}", test_set=", ".join(images["name"] for images in used),
@@ -161,7 +161,7 @@ def ship(given) -> None:
     log = (given.run / "log.csv").read_bytes()
     name, embedded = given.name or trained.operator, embedded_images()
     sets = {} if given.measured else test_sets(trained, given)
-    tested = measured_before(run, given.run) if given.measured else None
+    tested = measured_before(run) if given.measured else None
     half = half_is_enough(trained, {"coffee": embedded["coffee"]})
     card = {**{key: value for key, value in run.items() if key != "files"}, "training_set": given.training_set}
     card["name"] = name
