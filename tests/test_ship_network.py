@@ -51,13 +51,15 @@ def files_of(root):
 
 
 def test_a_network_is_shipped_with_what_was_measured(tool, run, tmp_path, capsys):
-    assert ship(tool, run, "--test-images", str(run / "tests"), "--targets", str(tmp_path / "targets")) == 0
+    words = ("--test-images", str(run / "tests"), "--targets", str(tmp_path / "targets"), "--seen", "edges are soft.")
+    assert ship(tool, run, *words) == 0
     assert files_of(tmp_path) == NEW | SHIPPED
     assert [row["image"] for row in read_rows(tmp_path / "results/shipped/l0.csv")][::5] == ["a/1.png", "b/1.png"]
     facts = json.loads((tmp_path / "results/shipped/l0.json").read_text())
     assert [file["file"] for file in facts["files"]] == ["a/1.png", "b/1.png"] and facts["model"]["name"] == "l0"
     card = (tmp_path / "dpo_lib/weights/l0.md").read_text()
     assert "| borders | the last pixels are repeated; a flat gray picture comes back off by up to" in card
+    assert "On its contact sheet (`python tools/contact_sheet.py l0`): edges are soft." in card
     assert "Measured on 2 images of tests" in card and "| terms of the training images | free |" in card
     assert load_network(tmp_path / "dpo_lib/weights/l0.safetensors").card["training_set"] == "three"
     capsys.readouterr()

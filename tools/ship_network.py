@@ -58,7 +58,7 @@ Measured on {test_count} images of {test_set} (`results/shipped/{name}.csv`); `i
 ```
 {table}
 ```
-{below}
+{below}{seen}
 Every number comes from {source}. The photographs inside scikit-image's wheel and the test images were
 not trained on. Beyond the parameter range above, and on pictures unlike photographs, nothing was measured.
 """
@@ -224,6 +224,7 @@ def card_text(network, run: dict, given, *, name: str, half: bool, tested: Measu
         test_set=tested.test_set,
         table=format_table(table),
         below=what_is_not_better(table),
+        seen=f"\nOn its contact sheet (`python tools/contact_sheet.py {name}`): {given.seen}\n" if given.seen else "",
         source=f"`python -m dpo_lib experiments run {run['id']}`" if given.measured else "`tools/ship_network.py`",
         versions=", ".join(f"{package} {number}" for package, number in run["versions"].items()),
         planned=run["config"]["steps"],
@@ -247,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--test-set", help="what to call the test images (default: the folder's name)")
     parser.add_argument("--training-set", required=True, help="what the training images are called")
     parser.add_argument("--terms", required=True, help="terms of the training images")
+    parser.add_argument("--seen", help="what is wrong on its contact sheet, a sentence for the card")
     parser.add_argument("--targets", default=ROOT / "runs" / "targets", help="folder that keeps the operators' answers")
     parser.add_argument("--at-defaults", action="store_true", help="measure at the parameters' default values only")
     parser.add_argument("--embedded", type=int, help="only so many of the photographs inside scikit-image's wheel")
