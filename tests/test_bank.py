@@ -319,3 +319,15 @@ def test_crops_of_a_mirrored_operator_go_on_in_mirror_image(crop):
         seen.append((top, left))
     tops, lefts = zip(*seen, strict=True)
     assert min(*tops, *lefts) < margin and max(tops) > 66 + margin - crop and max(lefts) > 80 + margin - crop
+
+
+@pytest.mark.parametrize("same_value", [1, 2, 4])
+def test_every_operator_has_its_part_of_the_batches(same_value):
+    """Also where they are as many as a batch has crops, and take turns in it as the strata do."""
+    tasks = [OPERATORS[name] for name in ("super_resolution", "denoise", "deblock", "derain")]
+    settings = {"entries_per_image": 3, "crop": 32, "same_value": same_value, "strata": 4, "progress": False}
+    bank = TargetBank(tasks, pictures(8), **settings)
+    bank.fill()
+    names = [name for step in range(200) for name in bank.batch(4, seeded(0, step)).operators]
+    assert {task.name for task in tasks} == set(names)
+    assert all(120 < names.count(task.name) < 280 for task in tasks), "a quarter of 800 each"

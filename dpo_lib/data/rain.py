@@ -7,6 +7,7 @@ import os
 import unicodedata
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import torch
 
 from ..files import printable
 from ..images import load_image
+from ..operators import derain
 from ..operators.operator import Operator
 from ..records import read_table
 from .sources import file_row
@@ -108,7 +110,7 @@ def rain_of_pairs(folder: str | os.PathLike) -> Operator:
 
     digest = hashlib.sha256(b"".join(layer.contiguous().numpy().tobytes() for layer in layers))
     add_layer.version = digest.hexdigest()  # type: ignore[attr-defined]  # other rain is another operator
-    return Operator(name="derain", title="Deraining", function=add_layer, kind="restoration", minimum_size=1)
+    return replace(derain.OPERATOR, function=add_layer)
 
 
 def _layer_for(image: torch.Tensor, layers: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:

@@ -254,14 +254,18 @@ class TargetBank:
         draws = torch.rand(n, 3, generator=generator, dtype=torch.float64)  # alike in every process
         seeds = torch.randint(2**31, (n,), generator=generator).tolist()
         inputs, targets, values, names = [], [], [], []
-        leaders: dict[int, tuple[Entry, torch.Tensor]] = {}  # of the crops with one value, the first
-        for position in range(self.rank, n, self.count):
-            turn = position % self.same_crop
+        positions, groups = range(self.rank, n, self.count), max(1, n // self.same_value)
+        turns = int(torch.randint(2**31, (), generator=generator))  # else the same strata, and operators, would lead
+        leaders: dict[int, tuple[Entry, torch.Tensor]] = {}  # of the crops with one value, one
+        for group in range(groups):
+            if members := [position for position in positions if position % groups == group]:
+                first = members[turns % len(members)]
+                leaders[group] = self._draw(first, draws, seeded(seeds[first]))
+        for position in positions:
+            turn, own = position % self.same_crop, seeded(seeds[position])
             choice, *place = draws[position - turn].tolist()
-            entry = self.entries[self._next(self._drawn(position - turn, choice), turn)]
-            own = seeded(seeds[position])
-            value = self._value(entry.operator, own) if entry.operator.kind == "restoration" else entry.value
-            leader, shared = leaders.setdefault(position % max(1, n // self.same_value), (entry, value))
+            entry, value = self._draw(position, draws, own)
+            leader, shared = leaders[position % groups]
             alike = self.alike[leader.key]
             if len(alike) >= self.same_value:
                 entry, value = entry if entry is leader else alike[int(choice * len(alike))], shared
@@ -283,6 +287,12 @@ class TargetBank:
             names.append(entry.operator.name)
         shown, target = (torch.cat(crops).float().to(self.device) for crops in (inputs, targets))
         return Batch(shown, target, torch.stack(values), names)
+
+    def _draw(self, position: int, draws: torch.Tensor, own: torch.Generator) -> tuple[Entry, torch.Tensor]:
+        """The entry for a batch's `position`, and its value; `own` draws that of a degradation."""
+        turn = position % self.same_crop
+        entry = self.entries[self._next(self._drawn(position - turn, float(draws[position - turn, 0])), turn)]
+        return entry, self._value(entry.operator, own) if entry.operator.kind == "restoration" else entry.value
 
     def image_of(self, entry: Entry) -> torch.Tensor:
         """An entry's input, or, of a degradation, its clean image: (1, 3, H, W) on the CPU."""
