@@ -46,6 +46,10 @@ def test_older_rows_stand_in_until_all_are_measured(tmp_path):
     for table in ("table1", "table3"):
         write_rows(laptop / f"{table}.csv", [row("a", "l0", 4.0), row("b", "l0", 6.0), row("a", "wls", 5.0)])
         assert shown(table) == [("a", "l0", 4.0, "laptop"), ("b", "l0", 6.0, "laptop"), ("a", "wls", 5.0, "laptop")]
+    write_rows(tmp_path / "cpu" / "table11.csv", [{"layer": "conv1", "correlation": 0.1}])
+    assert collected_table(laptop, "table11") == [{"layer": "conv1", "correlation": 0.1, "scale": "cpu"}]
+    write_rows(laptop / "table11.csv", [{"layer": "conv1", "correlation": 0.2}])
+    assert collected_table(laptop, "table11") == [{"layer": "conv1", "correlation": 0.2, "scale": "laptop"}]
     assert collected_table(tmp_path / "paper", "table1") == []  # what was trained longest is not mixed with others
 
 

@@ -59,8 +59,8 @@ def collected_table(folder: str | os.PathLike, table: str) -> list[dict]:
     for scale in dict.fromkeys((folder.name, *(["cpu"] if folder.name == "laptop" else []))):
         path, groups = folder.with_name(scale) / f"{table}.csv", {}
         for row in read_rows(path) if path.exists() else []:
-            if not row["network"].endswith("(paper)"):
-                groups.setdefault("all" if table in JOINT else row["operator"], []).append(row | {"scale": scale})
+            if not str(row.get("network")).endswith("(paper)"):  # kernels and times have no operators
+                groups.setdefault("all" if table in JOINT else row.get("operator"), []).append(row | {"scale": scale})
         for group, rows in groups.items():
             measured = [row for row in rows if row.get("psnr_db") != ""]
             if group not in found or not found[group] or (scale != folder.name and _lacks(found[group], measured)):
@@ -70,8 +70,8 @@ def collected_table(folder: str | os.PathLike, table: str) -> list[dict]:
 
 def _lacks(rows: list[dict], others: list[dict]) -> bool:
     """Whether some cell of others is not among the rows."""
-    cell = operator.itemgetter("network", "operator", "value")
-    return not {cell(row) for row in others} <= {cell(row) for row in rows}
+    cells, wanted = ({tuple(map(row.get, ("network", "operator", "value"))) for row in part} for part in (rows, others))
+    return not wanted <= cells
 
 
 def over_seeds(folder: str | os.PathLike, table: str) -> list[dict]:
