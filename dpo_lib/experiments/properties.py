@@ -30,6 +30,8 @@ def times(networks: Sequence[DecoupledNetwork], config: TrainConfig, device: str
         build_model({"l0": OPERATORS["l0"].parameters}, config.network, model=model, generated="norm(last)").eval()
         for model in ("input_channels", "decoupled")
     )
+    form = config.network
+    widths = "-".join(map(str, form.widths)) if form.base == "pyramid" else form.width
     chosen, shrink = torch.device(device), 8 if config.scale == "smoke" else 1
     cases = [("input channels", channels, chosen), ("whole network", ours, chosen), ("tuning", ours, chosen)]
     cases += [("tuning", ours, torch.device("cpu"))] if chosen.type != "cpu" else []
@@ -46,7 +48,7 @@ def times(networks: Sequence[DecoupledNetwork], config: TrainConfig, device: str
                 "size": size,
                 "height": height,
                 "width": width,
-                "channels": config.network.width,
+                "channels": widths,
                 "network": name,
                 "device": where.type,
                 "gigamultiplications": round(multiply_adds(call) / 1e9, 4),
