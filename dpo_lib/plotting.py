@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 110
 PAGE_WIDTH = 10.0  # inches: the column of a README or a notebook, 1100 pixels
 MAX_BYTES = 400_000  # of a figure's PNG
-LABEL_PIXELS = (45, 16)  # width and height that a label beside a point takes
+LABEL_PIXELS = (45, 16)  # width and height that a label takes
+LABEL_PLACES = (  # offset in points, alignment, and how far its middle is from the point in pixels
+    ((6, -3), "left", (30, 0)),
+    ((-6, -3), "right", (-30, 0)),
+    ((0, 9), "center", (0, 20)),
+    ((0, -17), "center", (0, -20)),
+)
 BLUE, SKY, VERMILION = (0.0, 0.447, 0.698), (0.337, 0.706, 0.914), (0.835, 0.369, 0.0)
 LINES = (  # colours that colour-blind readers tell apart (Okabe and Ito), markers and dashes for print
     (BLUE, "o", "-"),
@@ -386,7 +392,7 @@ def scatter(
     log: bool = False,
     size: tuple[float, float] = (7.0, 4.0),
 ) -> Figure:
-    """Points (x, y, label), a colour for each group; labels that would overlap go to the left of their points."""
+    """Points (x, y, label), a colour for each group; a label is right of its point, or where no other one is."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
@@ -400,10 +406,14 @@ def scatter(
     taken: list = []
     for x, y, text in (point for points in groups.values() for point in points):
         place = axis.transData.transform((x, y))
-        crowded = any((np.abs(place - other) < LABEL_PIXELS).all() for other in taken)
-        side, align = (-6, "right") if crowded else (6, "left")
-        axis.annotate(text, (x, y), xytext=(side, -3), textcoords="offset points", fontsize=8, ha=align)
-        taken += [] if crowded else [place]
+        free = [
+            side
+            for side in LABEL_PLACES
+            if not any((np.abs(place + side[2] - other) < LABEL_PIXELS).all() for other in taken)
+        ]
+        offset, align, middle = (free or LABEL_PLACES)[0]
+        axis.annotate(text, (x, y), xytext=offset, textcoords="offset points", fontsize=8, ha=align)
+        taken.append(place + middle)
     axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
     axis.legend(frameon=False, fontsize=9)

@@ -1,6 +1,7 @@
 """What a figure holds, read from its parts."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -179,11 +180,21 @@ def test_grouped_points_have_a_colour_for_each_group():
     assert colours[0] == colours[1] and len(set(colours[0])) == 2
 
 
-def test_labels_that_would_touch_go_to_both_sides():
-    points = [(1, 0.0, "low"), (1, 9.9, "under"), (1, 10.0, "over")]
+def test_labels_that_would_touch_go_to_all_sides():
+    points = [(1, 0.0, "low"), (1, 9.9, "under"), (1, 10.0, "over"), (1, 9.95, "among"), (1.15, 9.9, "beside")]
     figure = scatter({"one": points, "other": [(2, 10.0, "far")]}, xlabel="x", ylabel="y")
     sides = {text.get_text(): text.get_ha() for text in figure.axes[0].texts}
-    assert sides == {"low": "left", "under": "left", "over": "right", "far": "left"}
+    assert sides == {
+        "low": "left",
+        "under": "left",
+        "over": "right",
+        "among": "center",
+        "beside": "left",
+        "far": "left",
+    }
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_signed_map_by_hand():
