@@ -152,15 +152,14 @@ def summarise(rows: Sequence[dict], *, by: str = "value") -> list[dict]:
     return [*table, mean(rows, "average")]
 
 
-def interval(rows: Sequence[dict], column: str = "psnr_db") -> tuple[float, float, float]:
-    """Mean of a column over the operators of their means over values, and where it lies with other test images.
+def interval(rows: Sequence[dict]) -> tuple[float, float, float]:
+    """Mean of ``psnr_db`` over the operators of their means over values, and where it lies with other test images.
 
     Parameters
     ----------
     rows : sequence of dict
-        As `evaluate` gives them; an image's name stands for one image under all operators and values.
-    column : str
-        What is averaged, perhaps the difference of two networks on the same images.
+        As `evaluate` gives them, or differences of two networks on the same images; an image's name stands for one
+        image under all operators and values.
 
     Returns
     -------
@@ -184,7 +183,7 @@ def interval(rows: Sequence[dict], column: str = "psnr_db") -> tuple[float, floa
         for cell in values.values():
             for row in cell:
                 images = shares.setdefault(row.get("test_set"), {})
-                share = row[column] / (len(cells) * len(values) * len(cell))
+                share = row["psnr_db"] / (len(cells) * len(values) * len(cell))
                 images[row["image"]] = images.get(row["image"], 0.0) + share
     random, means = np.random.default_rng(0), np.zeros(RESAMPLES)
     for images in shares.values():

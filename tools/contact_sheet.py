@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dpo_lib import OPERATORS
 from dpo_lib.data import load_images
 from dpo_lib.files import write_atomically
 from dpo_lib.images import to_numpy, to_tensor
 from dpo_lib.metrics import psnr
 from dpo_lib.models.parameterized import ParameterizedNetwork
 from dpo_lib.models.pretrained import load_any, pretrained_names
+from dpo_lib.operators.own import operators_of
 from dpo_lib.plotting import error_map, image_grid, to_png
 from dpo_lib.progress import progress_bar
 
@@ -32,12 +32,11 @@ SIDE, PHOTOGRAPHS, COLUMNS = 300, 3, 5
 @torch.no_grad()
 def contact_sheet(network: ParameterizedNetwork, photographs: dict[str, np.ndarray]):
     """The figure."""
-    if len(network.operators) > 1:
-        cases = [(name, None) for name in network.operators]
+    operators = list(operators_of(network).values())
+    if len(operators) == 1 and operators[0].parameters:
+        cases = [(operators[0], value) for value in operators[0].parameters[0].test_values]
     else:
-        [name] = network.operators
-        values = OPERATORS[name].parameters[0].test_values if OPERATORS[name].parameters else (None,)
-        cases = [(name, value) for value in values]
+        cases = [(operator, None) for operator in operators]
     rows, notes = {}, {}
     for photograph in photographs.values():
         image = to_tensor(photograph)
@@ -45,15 +44,13 @@ def contact_sheet(network: ParameterizedNetwork, photographs: dict[str, np.ndarr
             mark = " " * len(rows)  # rows are told apart by their labels
             labels = [f"{kind}{mark}" for kind in ("input", "operator", "network", "difference")]
             rows |= {label: [] for label in labels}
-            for column, (name, value) in enumerate(cases[start : start + COLUMNS]):
-                operator = OPERATORS[name]
+            for column, (operator, value) in enumerate(cases[start : start + COLUMNS]):
                 shown, target = operator.make_pair(image, value, torch.Generator().manual_seed(0))
-                keywords = {"operator": name} if len(network.operators) > 1 else {}
-                answer = network(shown, value, **keywords)
+                answer = network(shown, value, operator=operator.name)
                 pictures = [to_numpy(part.clamp(0, 1)) for part in (shown, target, answer)]
                 for label, picture in zip(labels, [*pictures, error_map(pictures[2], pictures[1])], strict=True):
                     rows[label].append(picture)
-                said = name if value is None else f"{operator.parameters[0].name} {value:g}"
+                said = operator.name if value is None else f"{operator.parameters[0].name} {value:g}"
                 notes[labels[1], column] = said
                 notes[labels[2], column] = f"{psnr(answer[0], target[0]):.1f} dB"
     return image_grid(rows, notes=notes, width=1.8 * min(len(cases), COLUMNS) + 0.4)

@@ -100,8 +100,8 @@ def borders(network) -> str:
     beyond = "the last pixels are repeated" if network.config.padding == "replicate" else "zeros are padded"
     if network.config.border not in ("", "edge"):
         goes_on = {"symmetric": "the picture is mirrored", "wrap": "the picture begins again"}[network.config.border]
-        base = network.base_network
-        beyond = f"{goes_on}, in a margin of {base.margin} pixels and up to a multiple of {base.step}"
+        margin = network.base_network.margin
+        beyond = goes_on + (f", in a margin of {margin} pixels" if margin else "")
     return f"{beyond}; a flat gray picture comes back off by up to {worst:.2g} of white"
 
 

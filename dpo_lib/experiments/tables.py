@@ -81,11 +81,10 @@ def over_seeds(folder: str | os.PathLike, table: str) -> list[dict]:
     than their number; None for a single seed).
     """
     folder, cell, found = Path(folder), operator.itemgetter("network", "operator", "value"), []
-    seeds = {
-        row["scale"]: sorted(folder.parent.glob(f"{row['scale']}-seed*")) for row in collected_table(folder, table)
-    }
+    rows = collected_table(folder, table)
+    seeds = {row["scale"]: sorted(folder.parent.glob(f"{row['scale']}-seed*")) for row in rows}
     others = {scale: [row for seed in each for row in collected_table(seed, table)] for scale, each in seeds.items()}
-    for row in collected_table(folder, table):
+    for row in rows:
         numbers = [each["psnr_db"] for each in (row, *others[row["scale"]]) if cell(each) == cell(row)]
         spread_db = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
         found.append({**row, "psnr_db": float(np.mean(numbers)), "seeds": len(numbers), "spread_db": spread_db})

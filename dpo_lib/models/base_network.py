@@ -247,10 +247,8 @@ class BaseNetwork(nn.Module):
             image = extended(image, self.border, before=self.margin, after=(self.margin, self.margin))
         if self.unshuffles:
             down, right = ((side + self.step - 1) // self.step * self.step - side for side in image.shape[2:])
-            if self.border == "symmetric":
-                image = extended(image, self.border, after=(down, right))
-            else:
-                image = F.pad(image, (0, right, 0, down), mode="replicate")
+            beyond = "symmetric" if self.border == "symmetric" else "edge"  # opposite borders have no grid in common
+            image = extended(image, beyond, after=(down, right))
             channels = [F.pixel_unshuffle(image - 0.5, 2)]
         else:
             channels = [image[:, :3], edge_map(image[:, :3])]
